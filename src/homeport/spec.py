@@ -4,13 +4,18 @@
 Nothing here does I/O. Sizes carry their unit in the name.
 """
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import msgspec
 
 MIB = 1024 * 1024
 
-EngineName = Literal["llamacpp", "vllm", "sglang", "trtllm", "mlx", "ollama", "openai_compatible"]
+EngineName = Literal[
+    "llamacpp", "vllm", "sglang", "trtllm", "mlx", "ollama", "openai_compatible", "custom"
+]
+"""``custom`` is any command line that starts an OpenAI-compatible server."""
+RunnerName = Literal["process", "container"]
 UpstreamDialect = Literal["openai_chat", "anthropic"]
 """What an engine is asked in."""
 
@@ -67,13 +72,20 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ModelSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """One configured model: a file that we serve (``path``), or one that a running server offers.
+    """One configured model: one that we start an engine for (``path``, ``hub`` or ``command``), or
+    one that a running server offers (``upstream``).
 
-    Exactly one of ``path`` and ``upstream`` is set.
+    Exactly one of ``path``, ``hub`` and ``upstream`` is set; ``command`` stands beside the first two
+    or alone.
     """
 
     id: str
     path: str | None = None
+    """A file or folder."""
+    hub: str | None = None
+    """``org/name`` on the Hugging Face hub, ``org/name:Q4_K_M`` for one GGUF of it."""
+    command: tuple[str, ...] = ()
+    """The command line of a ``custom`` engine; ``{port}`` and ``{model}`` are put in."""
     upstream: str | None = None
     """Base URL of a running server, ``http://host:port/v1``."""
     upstream_model: str | None = None
@@ -93,6 +105,25 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True):
     env: tuple[tuple[str, str], ...] = ()
     binary: str | None = None
     """The engine's executable; the embedded one or one found on PATH when not set."""
+    runner: RunnerName = "process"
+    image: str | None = None
+    """The container image, with its tag; the engine's usual one when not set."""
+    port: int | None = None
+    """The engine's own port on loopback; a free one when not set."""
+    group: str | None = None
+    pinned: bool = False
+    """Never stopped to make room."""
+    preload: bool = False
+    """Started when homeport starts."""
+    ttl_s: float | None = None
+    """Stopped after so many seconds without a request; never when not set."""
+    max_queue: int | None = None
+    """More requests than these do not wait for it; the ``lifecycle`` section's when not set."""
+    max_wait_s: float | None = None
+    memory_bytes: int | None = None
+    """What it is said to need; the larger of this and our estimate is kept free for it."""
+    sleep: Literal[1, 2] | None = None
+    """Put to sleep (vLLM's levels) in place of stopped, to make room."""
     embeddings: bool = False
     """True for an embedding model; only such a model answers embeddings."""
     rescue: bool = True
@@ -104,15 +135,58 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_tools: int | None = None
     """So many tools are shown to the model at first; it can ask for the others."""
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether we start the engine."""
+        return self.upstream is None
+
     def __repr__(self) -> str:  # never shows the key
-        return f"ModelSettings({self.id!r}, {self.path or self.upstream!r})"
+        return f"ModelSettings({self.id!r}, {self.path or self.hub or self.upstream!r})"
+
+
+class Group(msgspec.Struct, frozen=True, kw_only=True):
+    """Models that share a rule about living side by side."""
+
+    name: str
+    together: bool = False
+    """Its members may run at the same time; else one at a time."""
+    apart_from: tuple[str, ...] = ()
+    """Groups of which no member runs while one of this does; holds in both directions."""
+
+
+class LifecycleSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """When engines are started and stopped (``lifecycle.scheduler``)."""
+
+    memory_bytes: int | None = None
+    """For all engines that we start; measured when not set."""
+    min_dwell_s: float = 2.0
+    """A model that has just become ready is not stopped for another one any sooner."""
+    max_queue: int = 100
+    max_wait_s: float = 900.0
+    """A big model read from a slow disk takes minutes."""
+    return_to_default_s: float | None = None
+    """The default model is started again when the others have been idle for so long."""
+    groups: tuple[Group, ...] = ()
+
+
+class SearchAccount(msgspec.Struct, frozen=True, kw_only=True):
+    """A search service that wants a key."""
+
+    api_key: str
+    url: str | None = None
+    """Where its API is; the service's own address when not set."""
+
+    def __repr__(self) -> str:  # never shows the key
+        return f"SearchAccount(url={self.url!r})"
 
 
 class WebSearchSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Who runs the searches that clients leave to the server."""
+    """Who runs the searches that clients leave to the server: one of these, or nobody."""
 
     searxng: str | None = None
     """Root of a SearXNG server that answers in JSON."""
+    brave: SearchAccount | None = None
+    tavily: SearchAccount | None = None
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,6 +194,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     server: ServerSettings = ServerSettings()
     models: tuple[ModelSettings, ...] = ()
+    lifecycle: LifecycleSettings = LifecycleSettings()
     aliases: tuple[tuple[str, str], ...] = ()
     """``(pattern, model id)`` in file order; a pattern may hold ``*``."""
     default_model: str | None = None
@@ -231,11 +306,49 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
         return f"Endpoint({self.base_url!r}, {self.engine.engine}, {self.model.name!r})"
 
 
+class ModelFiles(msgspec.Struct, frozen=True, kw_only=True):
+    """What lies at a model's path, read once; engines judge by it."""
+
+    path: str
+    is_folder: bool = False
+    names: tuple[tuple[str, int], ...] = ()
+    """Files (relative names) with their sizes in bytes; of a single file: itself and its
+    neighbours."""
+    head: bytes = b""
+    """The first bytes of the file, enough for a GGUF's metadata; of a folder: of its first GGUF."""
+    config: Mapping[str, Any] | None = None
+    """``config.json`` of a folder."""
+
+
+class Gpu(msgspec.Struct, frozen=True, kw_only=True):
+    total_bytes: int
+    free_bytes: int
+
+
+class Machine(msgspec.Struct, frozen=True, kw_only=True):
+    """What we run on."""
+
+    system: Literal["linux", "darwin", "other"] = "linux"
+    is_apple_silicon: bool = False
+    gpus: tuple[Gpu, ...] = ()
+    """CUDA devices."""
+    memory_bytes: int = 0
+    """Physical memory, or the limit of our control group."""
+
+
 class Command(msgspec.Struct, frozen=True, kw_only=True):
-    """How to start an engine: its command line, and what is added to our environment."""
+    """How to start an engine: its command line, what is added to our environment, and how it will
+    be spoken to."""
 
     argv: tuple[str, ...]
     env: tuple[tuple[str, str], ...] = ()
+    engine: EngineName = "llamacpp"
+    api_key: str | None = None
+    """The key that it has been given; None where it takes none."""
+    ready_path: str = "/health"
+    """Answers 200 when the engine takes requests."""
+    container: str | None = None
+    """The name of the container that it starts."""
 
     def __repr__(self) -> str:  # never shows the environment: it may hold a key
         return f"Command({' '.join(self.argv)!r})"

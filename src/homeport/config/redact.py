@@ -1,8 +1,8 @@
 """Settings as plain data that may be shown: no secret in it.
 
-Redacted are upstream keys, values of environment variables (``HF_TOKEN`` lives there), and arguments
-that follow or are joined to a flag which sounds like a secret. A key's SHA-256 is shortened: it is
-no secret, but nobody needs all of it on a screen.
+Redacted are keys of upstreams and search services, values of environment variables (``HF_TOKEN`` lives
+there), and arguments that follow or are joined to a flag which sounds like a secret. A key's SHA-256 is
+shortened: it is no secret, but nobody needs all of it on a screen.
 """
 
 import re
@@ -10,7 +10,13 @@ from typing import Any, Final
 
 import msgspec
 
-from homeport.spec import ModelSettings, ServerSettings, Settings
+from homeport.spec import (
+    ModelSettings,
+    SearchAccount,
+    ServerSettings,
+    Settings,
+    WebSearchSettings,
+)
 
 HIDDEN: Final = "(hidden)"
 _SECRET_FLAG: Final = re.compile(r"-(.*[-_])?(key|token|secret|password)([-_].*)?", re.IGNORECASE)
@@ -29,8 +35,8 @@ def shown(settings: Settings) -> dict[str, Any]:
         "default_model": settings.default_model,
         "strict_models": settings.strict_models,
     }
-    if settings.web_search.searxng:
-        plain["web_search"] = {"searxng": settings.web_search.searxng}
+    if search := _search(settings.web_search):
+        plain["web_search"] = search
     if settings.upstreams:
         plain["upstreams"] = list(settings.upstreams)
     return plain
@@ -45,6 +51,17 @@ def _model(model: ModelSettings) -> dict[str, Any]:
         plain["api_key"] = HIDDEN
     del plain["id"]
     return {name: value for name, value in plain.items() if value not in (_UNSET[name], {})}
+
+
+def _search(settings: WebSearchSettings) -> dict[str, Any]:
+    plain: dict[str, Any] = {}
+    for name in settings.__struct_fields__:
+        match getattr(settings, name):
+            case SearchAccount(url=url):
+                plain[name] = {"api_key": HIDDEN, **({"url": url} if url else {})}
+            case str() as url:
+                plain[name] = url
+    return plain
 
 
 def _plain(value: ServerSettings | ModelSettings) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from homeport.config.problems import Problems, near
 from homeport.config.schema import MODEL
 from homeport.errors import ConfigError
 from homeport.spec import ServerSettings, Settings
+from homeport.wire.search_services import SERVICES
 
 Rule = Callable[[Settings, Problems], None]
 
@@ -116,6 +117,14 @@ def default_exists(settings: Settings, problems: Problems) -> None:
         problems.add(("default_model",), f"there is no model '{name}'", near(name, known))
 
 
+def one_search_service(settings: Settings, problems: Problems) -> None:
+    """Each search goes to one service; which of two would be a guess."""
+    named = [name for name in SERVICES if problems.has(("web_search", name))]
+    for name in named[1:]:
+        message = f"searches go to '{named[0]}' already"
+        problems.add(("web_search", name), message, "keep one service")
+
+
 def _names(settings: Settings) -> set[str]:
     return {n for model in settings.models for n in (model.id, *model.aliases)}
 
@@ -125,6 +134,7 @@ RULES: Final[tuple[Rule, ...]] = (
     one_source,
     no_stray_keys,
     names_are_unique,
+    one_search_service,
 )
 
 NAME_RULES: Final[tuple[Rule, ...]] = (aliases_lead_somewhere, default_exists)

@@ -14,6 +14,7 @@ import msgspec
 
 from homeport.config import values
 from homeport.spec import Limits, ServerSettings
+from homeport.wire.search_services import SERVICES
 
 FILE_BYTES: Final = 1024 * 1024
 """Largest configuration file: a few thousand models; anything bigger is the wrong file."""
@@ -335,6 +336,28 @@ MODEL: Final = Section(
     )
 )
 
+
+def _account(service: str, url: str) -> Section:
+    return Section(
+        (
+            Key(
+                name="api_key",
+                kind=SECRET,
+                required=True,
+                doc=f"Key of your account at {service}. `${{NAME}}` or `os.environ/NAME` takes it from "
+                "the environment.",
+                example="${SEARCH_KEY}",
+            ),
+            Key(
+                name="url",
+                kind=SITE,
+                default=url,
+                doc="Base URL of its API, for a proxy in between.",
+            ),
+        )
+    )
+
+
 WEB_SEARCH: Final = Section(
     (
         Key(
@@ -344,6 +367,16 @@ WEB_SEARCH: Final = Section(
             doc="A SearXNG server that runs the searches. Its `settings.yml` must have `json` under "
             "`search.formats`.",
             example="http://127.0.0.1:8888",
+        ),
+        Key(
+            name="brave",
+            kind=_account("Brave Search", SERVICES["brave"].url),
+            doc="Searches by the Brave Search API. One service is enough: naming two is an error.",
+        ),
+        Key(
+            name="tavily",
+            kind=_account("Tavily", SERVICES["tavily"].url),
+            doc="Searches by the Tavily Search API.",
         ),
     )
 )
@@ -383,7 +416,7 @@ ROOT: Final = Section(
             name="web_search",
             kind=WEB_SEARCH,
             doc="Web search for clients that leave it to the server: Claude Code's WebSearch, Codex's "
-            "`web_search`. What models search for goes to the server named here.",
+            "`web_search`. What models search for goes to the service named here.",
         ),
     )
 )

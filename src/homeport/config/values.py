@@ -219,13 +219,22 @@ def secret(value: str, place: Place) -> str:
     """The text, or what ``${NAME}`` or ``os.environ/NAME`` (as in LiteLLM) holds."""
     found = _VARIABLE.fullmatch(value.strip())
     if found is None:
-        return text(value, place)
+        return _for_header(text(value, place))
     name = found["litellm"] or found["shell"]
     if not place.env.get(name):
         raise WrongValueError(
             f"environment variable {name} is not set", f"set it first: export {name}=..."
         )
-    return place.env[name]
+    return _for_header(place.env[name])
+
+
+def _for_header(value: str) -> str:
+    """A key is sent in a header; what none can carry would fail with every request."""
+    if not value.isascii() or not value.isprintable():
+        raise WrongValueError(
+            "holds characters that no key has", "look for a line break, or a letter outside ASCII"
+        )
+    return value
 
 
 def path(value: str, place: Place) -> str:

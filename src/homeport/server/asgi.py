@@ -22,7 +22,7 @@ from homeport.server.passages import PASSAGES
 from homeport.server.proxy import Proxy, unexpected
 from homeport.server.response_store import ResponseStore
 from homeport.server.responses import Responses
-from homeport.server.web_search import WebSearcher
+from homeport.server.web_search import searcher_for
 from homeport.spec import ServerSettings, WebSearchSettings
 from homeport.upstream import Client
 from homeport.wire.faults import Dialect
@@ -48,8 +48,7 @@ class Gateway:
         self._admission = Admission(server)
         self._directory, self._metrics = directory, metrics
         self._models = Models(directory, started_at_s)
-        searxng = web_search.searxng
-        searcher = WebSearcher(client, searxng) if searxng is not None else None
+        searcher = searcher_for(web_search, client)
         proxy = Proxy(directory, client, server.limits, metrics, searcher)
         self._responses = Responses(proxy, server.limits, ResponseStore())
         self._routes: Final[dict[str, dict[str, Handler]]] = {

@@ -1,15 +1,17 @@
-"""Asks a SearXNG server. What it says becomes results in ``wire.web_search``; here it is fetched, in
-bounded time and size, and a failure is a search without results and no failure of the request."""
+"""Asks a search service. How it is asked and what its answer means stands in ``wire.search_services``;
+here it is fetched, in bounded time and size, and a failure is a search without results and no failure of
+the request. Neither the key nor what was searched for is ever logged."""
 
 from typing import Final
-from urllib.parse import urlencode
 
 import structlog
 
 from homeport.errors import UpstreamError
+from homeport.spec import WebSearchSettings
 from homeport.upstream import Client
 from homeport.wire import web_search
-from homeport.wire.events import SearchWish, ToolCall, WebSearch
+from homeport.wire.events import SearchError, SearchHit, SearchWish, ToolCall, WebSearch
+from homeport.wire.search_services import SERVICES, Service, judged
 
 log = structlog.get_logger()
 
@@ -21,26 +23,49 @@ MAX_BYTES: Final = 2 * 1024 * 1024
 
 
 class WebSearcher:
-    def __init__(self, client: Client, url: str) -> None:
-        self._client, self._url = client, url.rstrip("/")
+    def __init__(self, client: Client, service: Service, url: str, key: str = "") -> None:
+        self._client, self._service = client, service
+        self._url, self._key = url.rstrip("/"), key
 
     def __repr__(self) -> str:
-        return f"<WebSearcher {self._url}>"
+        return f"<WebSearcher {self._service.name} {self._url}>"
 
     async def search(self, call: ToolCall, search_id: str, wish: SearchWish) -> WebSearch:
         query = web_search.query_of(call)
         if not query:
             return WebSearch(search_id, "", error="invalid_tool_input")
-        url = f"{self._url}/search?{urlencode({'q': query, 'format': 'json'})}"
+        found = await self._found(query, wish)
+        if isinstance(found, str):
+            return WebSearch(search_id, query, error=found)
+        return WebSearch(search_id, query, found)
+
+    async def _found(self, query: str, wish: SearchWish) -> tuple[SearchHit, ...] | SearchError:
+        asked = self._service.ask(self._key, query, wish)
         try:
             status, _, body = await self._client.fetch(
-                url, {"accept": "application/json"}, TIMEOUT_S, limit_bytes=MAX_BYTES
+                self._url + asked.path,
+                {"accept": "application/json", **asked.headers},
+                TIMEOUT_S,
+                method="POST" if asked.body else "GET",
+                body=asked.body,
+                limit_bytes=MAX_BYTES,
             )
-        except UpstreamError as error:
-            log.warning("search.failed", reason=error.message)
-            return WebSearch(search_id, query, error="unavailable")
-        hits = web_search.hits_in(body, wish) if status == 200 else None
-        if hits is None:  # 403: its settings do not allow format=json
-            log.warning("search.failed", reason=f"status {status}, not the JSON that was asked for")
-            return WebSearch(search_id, query, error="unavailable")
-        return WebSearch(search_id, query, hits)
+        except UpstreamError as error:  # its message may hold the URL, and with it the query
+            log.warning("search.failed", service=self._service.name, reason=error.kind)
+            return "unavailable"
+        found = judged(self._service, status, body, wish)
+        if isinstance(found, str):
+            name, hint = self._service.name, self._service.hint
+            log.warning("search.failed", service=name, status=status, reason=found, hint=hint)
+        return found
+
+
+def searcher_for(settings: WebSearchSettings, client: Client) -> WebSearcher | None:
+    """The service that is set up; None without one."""
+    if settings.searxng is not None:
+        return WebSearcher(client, SERVICES["searxng"], settings.searxng)
+    for name, account in (("brave", settings.brave), ("tavily", settings.tavily)):
+        if account is not None:
+            service = SERVICES[name]
+            return WebSearcher(client, service, account.url or service.url, account.api_key)
+    return None

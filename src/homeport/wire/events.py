@@ -211,13 +211,17 @@ class SearchHit(msgspec.Struct, frozen=True):
     age: str | None = None
 
 
+SearchError = Literal["unavailable", "too_many_requests", "max_uses_exceeded", "invalid_tool_input"]
+"""Anthropic's names."""
+
+
 class WebSearch(msgspec.Struct, frozen=True):
     """A search that the gateway ran inside an answer (no engine says this)."""
 
     id: str
     query: str
     hits: tuple[SearchHit, ...] = ()
-    error: Literal["unavailable", "max_uses_exceeded", "invalid_tool_input"] | None = None
+    error: SearchError | None = None
 
 
 class Finish(msgspec.Struct, frozen=True):

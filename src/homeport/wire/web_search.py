@@ -1,18 +1,15 @@
 """Web search for clients that expect somebody else to run it (Claude Code, Codex).
 
 Their request names a hosted tool. The model is shown a function in its place; ``SearchCalls`` takes its
-calls out of the answer, the gateway searches (``server.web_search``), and ``continued`` is the request
+calls out of the answer, the gateway searches (``search_services``), and ``continued`` is the request
 that goes on with what was found. The client sees one answer, with the searches in it.
 
 Calls of the client's own tools in the same answer come first: the answer goes out with those, and the
 searches are dropped; the model may ask again.
 """
 
-import html
-import re
 from collections.abc import Collection, Sequence
-from typing import Any, Final
-from urllib.parse import urlsplit
+from typing import Final
 
 import msgspec
 
@@ -21,8 +18,6 @@ from homeport.wire.events import (
     Event,
     Finish,
     Request,
-    SearchHit,
-    SearchWish,
     Text,
     TextDelta,
     Thinking,
@@ -52,10 +47,6 @@ TOOL: Final = Tool(
 
 MAX_SEARCHES: Final = 8
 """For one request, as Claude Code asks for; a client may want fewer."""
-MAX_HITS: Final = 8
-MAX_TITLE: Final = 200
-MAX_EXTRACT: Final = 600
-"""Characters of one result; eight of them are about 1,500 tokens."""
 MAX_QUERY: Final = 400
 
 UNAVAILABLE: Final = (
@@ -154,6 +145,7 @@ def query_of(call: ToolCall) -> str:
 
 ERRORS: Final = {
     "unavailable": "The search failed. Go on without it.",
+    "too_many_requests": "The search service takes no more searches now. Go on without it.",
     "max_uses_exceeded": "No more searches are possible. Answer with what you have.",
     "invalid_tool_input": "The call has no query.",
 }
@@ -180,68 +172,3 @@ def refused(request: Request, search_id: str) -> list[Event]:
     usage = Usage(sum(map(len, texts)) // 4 + 1, len(UNAVAILABLE) // 4)
     search = WebSearch(search_id, query, error="unavailable")
     return [search, TextDelta(UNAVAILABLE), Finish("end"), UsageReport(usage), End()]
-
-
-# --------------------------------------------------------------------------- what was found
-
-
-class _Page(msgspec.Struct):
-    url: str = ""
-    title: str | None = None
-    content: str | None = None
-    published: Any = msgspec.field(default=None, name="publishedDate")
-
-
-class _Found(msgspec.Struct):
-    results: list[_Page]
-
-
-_decode = msgspec.json.Decoder(_Found).decode
-_TAG: Final = re.compile(r"<[^<>]{0,500}>")
-
-
-def hits_in(body: bytes, wish: SearchWish) -> tuple[SearchHit, ...] | None:
-    """The best pages of SearXNG's answer, bounded and without markup; None for any other answer."""
-    try:
-        pages = _decode(body).results
-    except BAD_BODY:
-        return None
-    hits: dict[str, SearchHit] = {}
-    for page in pages:
-        if len(hits) < MAX_HITS and page.url not in hits and _is_wanted(page.url, wish):
-            age = page.published if isinstance(page.published, str) else None
-            hits[page.url] = SearchHit(
-                page.url,
-                _plain(page.title or "", MAX_TITLE) or page.url,
-                _plain(page.content or "", MAX_EXTRACT),
-                _plain(age, 10) if age else None,
-            )
-    return tuple(hits.values())
-
-
-def _plain(text: str, limit: int) -> str:
-    text = html.unescape(_TAG.sub(" ", text[: 8 * limit]))
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:limit]
-
-
-def _is_wanted(url: str, wish: SearchWish) -> bool:
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-    except ValueError:
-        return False
-    if (
-        parts.scheme not in ("http", "https")
-        or not host
-        or not url.isprintable()
-        or len(url) > 2000
-    ):
-        return False
-    if wish.allowed:
-        return any(_is_under(host, domain) for domain in wish.allowed)
-    return not any(_is_under(host, domain) for domain in wish.blocked)
-
-
-def _is_under(host: str, domain: str) -> bool:
-    domain = domain.casefold().split("/", 1)[0]
-    return host == domain or host.endswith(f".{domain}")
