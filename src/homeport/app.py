@@ -25,8 +25,10 @@ from homeport.engines.records import Record, learned
 from homeport.errors import ConfigError, UpstreamError
 from homeport.routing.catalog import Catalog, Entry
 from homeport.runtime.check import findings
-from homeport.runtime.instance import Instance, ManagedInstance, RemoteInstance
+from homeport.runtime.instance import Instance
+from homeport.runtime.managed import ManagedInstance
 from homeport.runtime.probe import discover
+from homeport.runtime.remote import RemoteInstance
 from homeport.server import listen
 from homeport.server.asgi import Gateway
 from homeport.server.directory import Directory

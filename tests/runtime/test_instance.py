@@ -14,7 +14,9 @@ import pytest
 
 from homeport.errors import ConfigError, UpstreamError
 from homeport.lifecycle.machine import State
-from homeport.runtime.instance import Instance, ManagedInstance, RemoteInstance, llamacpp_command
+from homeport.runtime.instance import Instance
+from homeport.runtime.managed import ManagedInstance, llamacpp_command
+from homeport.runtime.remote import RemoteInstance
 from homeport.spec import Command, Endpoint, ModelSettings
 from tests.runtime.conftest import STUB as STUB_FILE
 from tests.runtime.conftest import Pids, fetch, stub_command, survivors, until
@@ -170,7 +172,7 @@ async def test_restarts_count_anew_after_a_stable_time(monkeypatch: pytest.Monke
 
     async with managed(backoff=backoff) as instance:
         for stable_s in (60.0, 60.0, 0.0):
-            monkeypatch.setattr("homeport.runtime.instance.STABLE_S", stable_s)
+            monkeypatch.setattr("homeport.runtime.managed.STABLE_S", stable_s)
             await until(lambda: instance.state in ("stopped", "ready"))
             await crash(await instance.ensure_ready())
             await until(lambda: instance.state != "ready")
@@ -414,7 +416,7 @@ async def test_remote_without_models() -> None:
 async def test_remote_that_is_down_is_asked_once_for_all_and_again_later(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("homeport.runtime.instance.RETRY_PROBE_S", 0.1)
+    monkeypatch.setattr("homeport.runtime.remote.RETRY_PROBE_S", 0.1)
     server = FakeServer("a")
     server.is_up, server.delay_s = False, 0.05
     instance = remote(server)

@@ -14,8 +14,9 @@ import pytest
 
 from homeport.demo import demo_model_path
 from homeport.errors import UpstreamError
-from homeport.runtime.instance import ManagedInstance, RemoteInstance
+from homeport.runtime.managed import ManagedInstance
 from homeport.runtime.probe import discover
+from homeport.runtime.remote import RemoteInstance
 from homeport.spec import Endpoint, ModelSettings
 from tests.runtime.conftest import fetch, survivors, until
 

@@ -1,0 +1,195 @@
+"""An engine that we start, restart after crashes, and stop, as an instance."""
+
+import asyncio
+import math
+import secrets
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from homeport.engines import detect, llamacpp
+from homeport.errors import ConfigError
+from homeport.lifecycle.machine import backoff_s
+from homeport.runtime.instance import Base, Learned, nothing_learned, with_settings
+from homeport.runtime.probe import STARTUP_TIMEOUT_S, Fetch, StartError, ready_endpoint
+from homeport.runtime.process import STOP_GRACE_S, EngineProcess, free_port, port_is_free
+from homeport.spec import Command, Endpoint, ModelSettings
+
+RETRY_FAILED_S = 30.0
+"""How long after giving up a request may try a start again."""
+STABLE_S = 60.0
+"""An engine that was ready for so long had no trouble starting: its restarts count anew."""
+PORT_TRIES = 3
+"""Another process may take our port between our choice and the engine's bind; seldom once."""
+
+CommandFor = Callable[[ModelSettings, int, str], Command]
+"""How to start a model on a port with a key."""
+
+
+class PortTakenError(Exception):
+    """Someone else listens on the port that we chose."""
+
+
+class ManagedInstance(Base):
+    """An engine that we start, restart after crashes, and stop.
+
+    Its owner is the task that runs ``_own``; ``stop`` cancels it and awaits its end.
+    """
+
+    def __init__(
+        self,
+        model: ModelSettings,
+        fetch: Fetch,
+        *,
+        command_for: CommandFor | None = None,
+        backoff: Callable[[int], float | None] = backoff_s,
+        retry_failed_s: float = RETRY_FAILED_S,
+        startup_timeout_s: float = STARTUP_TIMEOUT_S,
+        stop_grace_s: float = STOP_GRACE_S,
+        learned: Learned = nothing_learned,
+    ) -> None:
+        super().__init__(model.id)
+        self._model, self._fetch, self._learned = model, fetch, learned
+        self._command_for = command_for or llamacpp_command
+        self._backoff, self._retry_failed_s = backoff, retry_failed_s
+        self._startup_timeout_s, self._stop_grace_s = startup_timeout_s, stop_grace_s
+        self._owner: asyncio.Task[None] | None = None
+        self._drain_s = 0.0
+        self._ready_at = math.inf
+
+    def start(self) -> None:
+        if self.state in ("stopped", "failed") and (self._owner is None or self._owner.done()):
+            self._begin()
+            self._owner = asyncio.create_task(self._own(), name=f"instance {self.id}")
+
+    def report_down(self, reason: str) -> None:
+        """Only noted: its owner knows better whether the process lives."""
+        self._log.warning("instance.reported_down", reason=reason)
+
+    async def stop(self, *, drain_s: float = 0.0) -> None:
+        if self._owner is not None and not self._owner.done():
+            if not self._owner.cancelling():  # else it is stopping already
+                self._drain_s = drain_s
+                self._owner.cancel()
+            await asyncio.wait([self._owner])
+        self._settle()  # no owner now: it had given up, or was cancelled before its first step
+
+    # What follows runs in the owner's task only.
+
+    async def _own(self) -> None:
+        """Run the engine, again after each crash; ends when it gives up or is cancelled."""
+        attempt = 0
+        try:
+            while True:
+                self._ready_at = math.inf
+                self.last_error, may_retry = await self._run()
+                attempt = 1 if time.monotonic() - self._ready_at > STABLE_S else attempt + 1
+                delay_s = self._backoff(attempt) if may_retry else None
+                if delay_s is None:
+                    self._end("gave_up", retry_s=self._retry_failed_s)
+                    return
+                self._end("exited", retry_s=delay_s)
+                await asyncio.sleep(delay_s)
+                self._begin()
+        except asyncio.CancelledError:  # asked to stop; the process has ended
+            self._settle()
+
+    async def _run(self) -> tuple[str, bool]:
+        """Run the engine once; return why it ended, and whether another start may help."""
+        try:
+            for _ in range(PORT_TRIES):
+                try:
+                    return await self._run_on(free_port())
+                except PortTakenError:
+                    continue
+            return "no free port", True
+        except ConfigError as error:
+            self._log.error("instance.misconfigured", error=str(error))
+            return str(error), False
+        except Exception as error:  # a bug of ours must not leave waiters waiting
+            self._log.exception("instance.broken")
+            return repr(error), False
+
+    async def _run_on(self, port: int) -> tuple[str, bool]:
+        began = time.monotonic()
+        api_key = self._model.api_key or secrets.token_hex(16)
+        command = self._command_for(self._model, port, api_key)
+        self._log.info("instance.starting", port=port, command=command.argv[0])
+        process = await EngineProcess.spawn(command)
+        try:
+            self._become_ready(await self._wait_ready(process, port, api_key), began)
+            status = await process.wait()
+            self._log.error("instance.exited", status=status, output=process.tail())
+            return _with_tail(f"exited with status {status}", process), True
+        except StartError as error:
+            if process.exit_status is not None and not port_is_free(port):
+                raise PortTakenError from error
+            self._log.warning("instance.start_failed", error=str(error))
+            self._log.info("instance.output", output=process.tail())  # clients are told it too
+            return _with_tail(f"did not start: {error}", process), True
+        except asyncio.CancelledError:
+            await self._wind_down(process)
+            raise
+        finally:
+            await process.stop(self._stop_grace_s)
+
+    async def _wait_ready(self, process: EngineProcess, port: int, api_key: str) -> Endpoint:
+        return await ready_endpoint(
+            process,
+            f"http://127.0.0.1:{port}/v1",
+            fetch=self._fetch,
+            api_key=api_key,
+            engine="llamacpp",
+            timeout_s=self._startup_timeout_s,
+        )
+
+    def _become_ready(self, endpoint: Endpoint, began: float) -> None:
+        self._move("became_ready")
+        self._ready_at = time.monotonic()
+        self.endpoint = endpoint = self._learned(with_settings(endpoint, self._model))
+        self._resolve(endpoint)
+        took_s = round(time.monotonic() - began, 3)
+        self._log.info(
+            "instance.ready",
+            took_s=took_s,
+            url=endpoint.base_url,
+            ctx=endpoint.model.context_tokens,
+        )
+
+    async def _wind_down(self, process: EngineProcess) -> None:
+        """Let leases finish while the process lives, then enter ``stopping``."""
+        self.endpoint = None  # no new requests
+        if self.state == "ready" and self.in_flight and self._drain_s > 0:
+            self._move("drain")
+            await self._drained(self._drain_s)
+        self._move("stop")
+
+
+def _with_tail(reason: str, process: EngineProcess) -> str:
+    tail = process.tail()
+    return f"{reason}; its last output:\n{tail}" if tail else reason
+
+
+def llamacpp_command(model: ModelSettings, port: int, api_key: str) -> Command:
+    """Return how to start a model file: the named binary, one on PATH, or the embedded engine.
+
+    Raises ``ConfigError`` when the file is missing or no model, or for another engine.
+    """
+    key = f"models.{model.id}"
+    if model.engine not in (None, "llamacpp"):
+        raise ConfigError(
+            f"homeport cannot start {model.engine} yet",
+            key=f"{key}.engine",
+            hint="start it yourself and give its URL as upstream",
+        )
+    path = Path(model.path or "")
+    try:
+        with path.open("rb") as file:
+            detect.check_gguf(str(path), file.read(4))
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read the model: {error.strerror}", where=str(path), key=f"{key}.path"
+        ) from error
+    binary = model.binary or shutil.which("llama-server")
+    return llamacpp.command(model, port=port, binary=binary, api_key=api_key)
