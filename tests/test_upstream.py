@@ -441,6 +441,32 @@ async def test_answered_exchange_that_never_ends(monkeypatch: pytest.MonkeyPatch
         assert repr(server.client) == "<Client idle=0 origins=0>"
 
 
+@on_uvloop
+async def test_a_late_end_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next request has the connection for itself, however long its answer takes: the end of the
+    patience with the first one does not cut it off."""
+    monkeypatch.setattr(upstream, "LINGER_S", 0.3)
+    go = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(CHUNKED + b"5\r\nhello\r\n")
+        await go.wait()
+        await peer.send(b"0\r\n\r\n")
+        await peer.request()
+        with contextlib.suppress(TimeoutError):  # it does not leave
+            await asyncio.wait_for(peer.client_left(), 0.6)
+        await peer.send(OK)
+        await for_ever(peer)
+
+    async with Server(script, for_ever) as server:
+        await _read_and_leave(server)
+        go.set()
+        await until(lambda: "idle=1" in repr(server.client))
+        assert await server.ask() == (200, b"ok")
+        assert server.connections == 1
+
+
 async def _read_and_leave(server: Server) -> None:
     exchange = server.client.exchange(server.url)
     await exchange.send()

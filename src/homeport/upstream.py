@@ -259,8 +259,11 @@ class _Connection(asyncio.Protocol):
     def release(self, *, is_answered: bool = False) -> None:
         """The exchange is over: back to the pool if it ended cleanly, else closed; a little later
         where only the end is missing (``is_answered``). The clock of a kept connection may tick on,
-        once: arming a timer costs more than that."""
+        once: arming a timer costs more than that. The end of our patience must not: it would cut off
+        the next answer, or have the next request sent twice."""
         if self._is_complete and self._may_stay and not self._is_paused and self.is_open:
+            if self._is_lingering:
+                self._stop_clock()
             self.is_reused = self._is_idle = True
             self.idle_since = self._loop.time()
             self._pool.keep(self)
