@@ -10,7 +10,15 @@ from homeport.config import load, schema
 from homeport.config.load import Overrides
 from homeport.config.problems import CollectedConfigError
 from homeport.errors import ConfigError
-from homeport.spec import ApiKey, Limits, ModelSettings, ServerSettings, Settings
+from homeport.spec import (
+    ApiKey,
+    Limits,
+    ModelSettings,
+    SearchAccount,
+    ServerSettings,
+    Settings,
+    WebSearchSettings,
+)
 from tests.config.conftest import SHA, Read
 
 FULL = f"""\
@@ -169,6 +177,12 @@ def test_upstreams(url: str, expected: str, read: Read) -> None:
 def test_api_keys_come_from_the_environment(written: str, expected: str, read: Read) -> None:
     found = read(f"models: {{m: {{upstream: http://h, api_key: '{written}'}}}}", {"K": "v"})
     assert found.models[0].api_key == expected
+
+
+def test_search_services(read: Read) -> None:
+    text = "web_search: {tavily: {api_key: os.environ/K, url: http://h:1/}}"
+    account = SearchAccount(api_key="v", url="http://h:1")
+    assert read(text, {"K": "v"}).web_search == WebSearchSettings(tavily=account)
 
 
 def test_paths_start_at_the_file_and_know_the_home_folder(read: Read, folder: Path) -> None:

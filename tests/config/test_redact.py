@@ -3,7 +3,14 @@
 import json
 
 from homeport.config.redact import HIDDEN, shown
-from homeport.spec import ApiKey, ModelSettings, ServerSettings, Settings
+from homeport.spec import (
+    ApiKey,
+    ModelSettings,
+    SearchAccount,
+    ServerSettings,
+    Settings,
+    WebSearchSettings,
+)
 
 SETTINGS = Settings(
     server=ServerSettings(keys=(ApiKey(name="laptop", sha256="ab" * 32),)),
@@ -68,3 +75,15 @@ def test_what_is_switched_off_is_shown() -> None:
         "rescue": False,
         "starts_thinking": True,
     }
+
+
+def test_keys_of_search_services_are_hidden() -> None:
+    account = SearchAccount(api_key="geheim", url="http://proxy")
+    search = WebSearchSettings(searxng="http://s", brave=account, tavily=SearchAccount(api_key="g"))
+    assert shown(Settings(web_search=search))["web_search"] == {
+        "searxng": "http://s",
+        "brave": {"api_key": HIDDEN, "url": "http://proxy"},
+        "tavily": {"api_key": HIDDEN},
+    }
+    assert "geheim" not in repr(search)
+    assert "web_search" not in shown(Settings())

@@ -13,7 +13,8 @@ import pytest
 
 from tests.support.claude_code import ClaudeCode
 from tests.support.engine import Answer, FakeEngine, ToolCall, When
-from tests.support.fake_searxng import FakeSearxng
+from tests.support.fake_search import KEY as SEARCH_KEY
+from tests.support.fake_search import FakeSearch
 from tests.support.gateway import Gateway
 
 KEY = "dummy"
@@ -28,23 +29,32 @@ URLS = ["https://example.org/homeport", "https://docs.example.com/x"]
 either = pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
 
 
-@pytest.fixture
-def searxng() -> Iterator[FakeSearxng]:
-    with FakeSearxng() as searxng:
-        yield searxng
+each_service = pytest.mark.parametrize("search", ["searxng", "brave", "tavily"], indirect=True)
 
 
 @pytest.fixture
-def searching(engine: FakeEngine, searxng: FakeSearxng, tmp_path: Path) -> Iterator[Gateway]:
+def search(request: pytest.FixtureRequest) -> Iterator[FakeSearch]:
+    with FakeSearch(getattr(request, "param", "searxng")) as search:
+        yield search
+
+
+@pytest.fixture
+def searching(engine: FakeEngine, search: FakeSearch, tmp_path: Path) -> Iterator[Gateway]:
+    """The key stands in the environment, as users are told to."""
     config = tmp_path / "config.yaml"
-    config.write_text(
-        f"models: {{fake: {{upstream: '{engine.base_url}'}}}}\n"
-        f"default_model: fake\nweb_search: {{searxng: '{searxng.url}'}}\n"
-    )
-    with Gateway(tmp_path, "--config", str(config)) as gateway:
+    settings = {
+        "models": {"fake": {"upstream": engine.base_url}},
+        "default_model": "fake",
+        "web_search": search.settings("os.environ/SEARCH_KEY"),
+    }
+    config.write_text(json.dumps(settings))
+    with Gateway(tmp_path, "--config", str(config), env={"SEARCH_KEY": SEARCH_KEY}) as gateway:
         yield gateway
         gateway.assert_no_internal_error()
-        assert "Traceback" not in gateway.output()
+        output = gateway.output()
+        assert "Traceback" not in output
+        assert SEARCH_KEY not in output
+        assert "home port" not in output
 
 
 async def message(gateway: Gateway, *, stream: bool, **more: Any) -> anthropic.types.Message:
@@ -67,10 +77,11 @@ def blocks(answer: anthropic.types.Message) -> list[dict[str, Any]]:
     return [block.model_dump() for block in answer.content]
 
 
+@each_service
 @either
 @pytest.mark.parametrize("choice", [{"type": "auto"}, {"type": "tool", "name": "web_search"}])
 async def test_anthropic(
-    searching: Gateway, engine: FakeEngine, searxng: FakeSearxng, stream: bool, choice: Any
+    searching: Gateway, engine: FakeEngine, search: FakeSearch, stream: bool, choice: Any
 ) -> None:
     engine.script(SEARCH, FOUND)
     answer = await message(searching, stream=stream, tool_choice=choice)
@@ -86,7 +97,7 @@ async def test_anthropic(
     assert result["content"][0]["page_age"] == "2026-11-02"
     assert found[-1]["text"].endswith("It is where ships return.")
     assert answer.stop_reason == "end_turn"
-    assert searxng.queries == ["home port"]
+    assert search.queries == ["home port"]
     first, second = (chat["body"] for chat in engine.chats())
     assert first["tool_choice"] == ("auto" if choice["type"] == "auto" else "required")
     assert second["tools"] == first["tools"]
@@ -97,6 +108,7 @@ async def test_anthropic(
     assert "javascript" not in second["messages"][-1]["content"]
 
 
+@each_service
 @either
 async def test_allowed_domains(searching: Gateway, engine: FakeEngine, stream: bool) -> None:
     engine.script(SEARCH, FOUND)
@@ -107,34 +119,55 @@ async def test_allowed_domains(searching: Gateway, engine: FakeEngine, stream: b
     assert [page["url"] for page in pages[0]] == URLS[1:]
 
 
+@each_service
 @either
 @pytest.mark.parametrize(
-    ("status", "body"), [(403, b"no"), (200, b"<html>"), (200, b"[]")], ids=["403", "html", "json"]
+    ("status", "body", "code"),
+    [
+        (401, b"no", "unavailable"),
+        (429, b"no", "too_many_requests"),
+        (200, b"<html>", "unavailable"),
+    ],
+    ids=["401", "429", "html"],
 )
 async def test_a_search_that_fails_is_told(
     searching: Gateway,
     engine: FakeEngine,
-    searxng: FakeSearxng,
+    search: FakeSearch,
     status: int,
     body: bytes,
+    code: str,
     stream: bool,
 ) -> None:
-    searxng.status, searxng.body = status, body
+    search.status, search.body = status, body
     engine.script(SEARCH, Answer(text="I do not know."))
     answer = await message(searching, stream=stream)
     result = next(b for b in blocks(answer) if b["type"] == "web_search_tool_result")
-    assert result["content"]["error_code"] == "unavailable"
-    assert "search failed" in engine.chats()[1]["body"]["messages"][-1]["content"]
+    assert result["content"]["error_code"] == code
+    assert "Go on without it" in engine.chats()[1]["body"]["messages"][-1]["content"]
     assert answer.stop_reason == "end_turn"
+    assert "search.failed" in searching.output()
+
+
+@either
+async def test_a_search_that_fails_is_told_to_responses_clients(
+    searching: Gateway, engine: FakeEngine, search: FakeSearch, stream: bool
+) -> None:
+    search.status = 429
+    engine.script(SEARCH, Answer(text="I do not know."))
+    response = await respond(searching, stream=stream)
+    assert [item.type for item in response.output] == ["message", "web_search_call", "message"]
+    assert response.output[1].status == "failed"
+    assert response.status == "completed"
 
 
 @either
 async def test_a_model_that_searches_without_end(
-    searching: Gateway, engine: FakeEngine, searxng: FakeSearxng, stream: bool
+    searching: Gateway, engine: FakeEngine, search: FakeSearch, stream: bool
 ) -> None:
     engine.script(Answer(tool_calls=SEARCH.tool_calls, repeat=True))
     answer = await message(searching, stream=stream, tools=[{**TOOL, "max_uses": 2}])
-    assert len(searxng.queries) == 2
+    assert len(search.queries) == 2
     assert len(engine.chats()) <= 10
     errors = [
         b["content"]["error_code"]
@@ -147,18 +180,18 @@ async def test_a_model_that_searches_without_end(
 
 @either
 async def test_calls_of_the_clients_own_tools_come_first(
-    searching: Gateway, engine: FakeEngine, searxng: FakeSearxng, stream: bool
+    searching: Gateway, engine: FakeEngine, search: FakeSearch, stream: bool
 ) -> None:
     own = ToolCall(name="f", arguments="{}")
     engine.script(Answer(tool_calls=(*SEARCH.tool_calls, own)))
     answer = await message(searching, stream=stream, tools=[TOOL, FUNCTION])
     assert [b["name"] for b in blocks(answer) if b["type"] == "tool_use"] == ["f"]
     assert answer.stop_reason == "tool_use"
-    assert searxng.queries == []
+    assert search.queries == []
 
 
 @either
-async def test_without_a_searxng_the_client_is_told(
+async def test_without_a_service_the_client_is_told(
     gateway: Gateway, engine: FakeEngine, stream: bool
 ) -> None:
     answer = await message(gateway, stream=stream, tool_choice={"type": "any"})
@@ -171,7 +204,7 @@ async def test_without_a_searxng_the_client_is_told(
 
 
 @either
-async def test_without_a_searxng_other_tools_stay(
+async def test_without_a_service_other_tools_stay(
     gateway: Gateway, engine: FakeEngine, stream: bool
 ) -> None:
     engine.script(Answer(text="Hello"))
@@ -180,38 +213,47 @@ async def test_without_a_searxng_other_tools_stay(
     assert [tool["function"]["name"] for tool in tools] == ["f"]
 
 
-@either
-async def test_responses(
-    searching: Gateway, engine: FakeEngine, searxng: FakeSearxng, stream: bool
-) -> None:
-    engine.script(SEARCH, FOUND)
+async def respond(gateway: Gateway, *, stream: bool, seen: list[str] | None = None) -> Any:
     arguments: dict[str, Any] = {
         "model": "fake",
         "input": "What is a home port?",
         "tools": [{"type": "web_search"}],
     }
+    async with openai.AsyncOpenAI(base_url=f"{gateway.base_url}/v1", api_key=KEY) as client:
+        if not stream:
+            return await client.responses.create(**arguments)
+        async with client.responses.stream(**arguments) as events:
+            kinds = [event.type async for event in events]
+            if seen is not None:
+                seen += kinds
+            return await events.get_final_response()
+
+
+@each_service
+@either
+async def test_responses(
+    searching: Gateway, engine: FakeEngine, search: FakeSearch, stream: bool
+) -> None:
+    engine.script(SEARCH, FOUND)
+    seen: list[str] = []
+    response = await respond(searching, stream=stream, seen=seen)
+    if stream:
+        at = seen.index("response.web_search_call.in_progress")
+        assert seen[at + 1 : at + 3] == [
+            "response.web_search_call.searching",
+            "response.web_search_call.completed",
+        ]
     async with openai.AsyncOpenAI(base_url=f"{searching.base_url}/v1", api_key=KEY) as client:
-        if stream:
-            async with client.responses.stream(**arguments) as events:
-                seen = [event.type async for event in events]
-                response: Any = await events.get_final_response()
-            at = seen.index("response.web_search_call.in_progress")
-            assert seen[at + 1 : at + 3] == [
-                "response.web_search_call.searching",
-                "response.web_search_call.completed",
-            ]
-        else:
-            response = await client.responses.create(**arguments)
         again = await client.responses.create(
             model="fake", input="Thanks", previous_response_id=response.id
         )
     assert [item.type for item in response.output] == ["message", "web_search_call", "message"]
-    search = response.output[1]
-    assert (search.status, search.action.query) == ("completed", "home port")
-    assert [source.url for source in search.action.sources] == URLS
+    call = response.output[1]
+    assert (call.status, call.action.query) == ("completed", "home port")
+    assert [source.url for source in call.action.sources] == URLS
     assert response.output_text.endswith("It is where ships return.")
     assert again.status == "completed"
-    assert searxng.queries == ["home port"]
+    assert search.queries == ["home port"]
 
 
 @pytest.mark.claude_code

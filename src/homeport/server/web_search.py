@@ -1,5 +1,5 @@
 """Asks a search service. How it is asked and what its answer means stands in ``wire.search_services``;
-here it is fetched, in bounded time and size, and a failure is a search without results and no failure of
+here it is fetched, in bounded time and size. A failure is a search without results and no failure of
 the request. Neither the key nor what was searched for is ever logged."""
 
 from typing import Final

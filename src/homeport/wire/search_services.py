@@ -2,8 +2,8 @@
 
 A service is a row: its address, what is sent for a query, and the shape of its answer. Nothing here
 asks anybody (``server.web_search`` does). Whatever a service says comes out the same: a few pages,
-bounded, as plain text, of the domains that the client wants. ``judged`` turns any answer into that or an
-error.
+bounded, as plain text, of the domains that the client wants. ``judged`` turns any answer into that, or
+into an error.
 
 Sources: SearXNG's documentation of its search API (docs.searxng.org/dev/search_api.html); Brave's
 API reference (api-dashboard.search.brave.com/api-reference/web/search/get) and its page of response
@@ -52,16 +52,17 @@ class _Page(msgspec.Struct):
     published: Any = None
 
 
-class _SearxngPage(_Page, rename={"published": "publishedDate"}):
-    pass
+class _SearxngPage(_Page):
+    published: Any = msgspec.field(default=None, name="publishedDate")
 
 
-class _BravePage(_Page, rename={"content": "description", "published": "page_age"}):
-    pass
+class _BravePage(_Page):
+    content: str | None = msgspec.field(default=None, name="description")
+    published: Any = msgspec.field(default=None, name="page_age")
 
 
-class _TavilyPage(_Page, rename={"published": "published_date"}):
-    """The date comes with news only."""
+class _TavilyPage(_Page):
+    published: Any = msgspec.field(default=None, name="published_date")  # with news only
 
 
 class _Searxng(msgspec.Struct):
