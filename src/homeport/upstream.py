@@ -79,6 +79,10 @@ def parse_url(url: str) -> Url:
     return Url(parts.hostname, port, tls, path.encode(), authority.encode())
 
 
+class LostError(UpstreamError):
+    """The engine cannot be reached, or went away before its answer was whole: it may have died."""
+
+
 class _StaleError(Exception):
     """A reused connection died before it answered."""
 
@@ -166,7 +170,7 @@ class _Connection(asyncio.Protocol):
         elif self.is_reused and not self._has_bytes:
             self._fail(_StaleError())
         else:
-            self._fail(UpstreamError("upstream", "the engine closed the connection mid-answer"))
+            self._fail(LostError("upstream", "the engine closed the connection mid-answer"))
         self._wake()
 
     def _ends_with_connection(self) -> bool:
@@ -507,7 +511,7 @@ class Client:
             if connection.is_open:
                 return connection
             reason = "it closed the connection at once"
-        raise UpstreamError(
+        raise LostError(
             "unavailable",
             f"the engine at {url.host}:{url.port} does not answer: {reason}",
             retry_after_s=2,

@@ -189,12 +189,19 @@ class FakeInstance:
             self.starting = asyncio.get_running_loop().create_future()
         return await asyncio.shield(self.starting)
 
-    def lease(self) -> FakeInstance:
+    def lease(self, *, takes_slot: bool = True) -> FakeInstance:
         return self
 
-    def __enter__(self) -> None:
+    async def ready(self) -> Endpoint:
+        return await self.ensure_ready()
+
+    async def lost(self) -> bool:
+        return False
+
+    def __enter__(self) -> FakeInstance:
         self.in_flight += 1
         self.leases += 1
+        return self
 
     def __exit__(self, *_: object) -> None:
         self.in_flight -= 1

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from homeport.errors import UpstreamError
-from homeport.server import calls, proxy
+from homeport.server import answer_stream, calls, proxy
 from homeport.spec import Endpoint, EngineFacts, ModelFacts
 from homeport.wire import passthrough, stream
 from tests.server.fakes import READY, FakeInstance, Plan, World, chunk, said, whole
@@ -32,7 +32,7 @@ def request(stream: bool = False, **fields: Any) -> bytes:
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     for call in (calls.ChatCall, calls.AnthropicCall):
         monkeypatch.setattr(call, "grace_s", 0.02)
-    monkeypatch.setattr(proxy, "PING_S", 0.02)
+    monkeypatch.setattr(answer_stream, "PING_S", 0.02)
 
 
 @pytest.fixture
@@ -159,7 +159,7 @@ async def test_openai_clients_get_comments(world: World) -> None:
 
 @pytest.mark.row("3.3 2")
 async def test_silence_mid_stream(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(proxy, "PING_S", 0.0)
+    monkeypatch.setattr(answer_stream, "PING_S", 0.0)
     keep_alive = b": keepalive\n\n"
     pieces = [chunk("Hel"), None, keep_alive, *said("lo")]
     world.client.plans = [Plan(pieces=pieces)]
@@ -176,13 +176,13 @@ async def test_count_that_is_not_to_be_had(
     world: World, monkeypatch: pytest.MonkeyPatch, count: Any
 ) -> None:
     """The stream opens with an estimate."""
-    monkeypatch.setattr(proxy, "COUNT_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(answer_stream, "COUNT_TIMEOUT_S", 0.01)
     world.client.count = count
     world.client.plans = [Plan(pieces=said("Hello"))]
     found = await ask(world, "POST", MESSAGES, request(stream=True))
     estimate = events(found)[0][1]["message"]["usage"]["input_tokens"]
     sent = len(json.dumps(world.client.exchanges[0].request, separators=(",", ":")))
-    assert estimate == pytest.approx(sent / proxy.BYTES_PER_TOKEN, abs=2)
+    assert estimate == pytest.approx(sent / answer_stream.BYTES_PER_TOKEN, abs=2)
     assert names(found)[-1] == "message_stop"
 
 
@@ -366,7 +366,7 @@ async def test_stream_opens_once_while_it_starts(path: str, head: int | None) ->
     assert "Hello" in b"".join(exchange.chunks).decode()
     if path == MESSAGES:
         usage = events(exchange)[0][1]["message"]["usage"]
-        assert usage["input_tokens"] == len(request(stream=True)) // proxy.BYTES_PER_TOKEN
+        assert usage["input_tokens"] == len(request(stream=True)) // answer_stream.BYTES_PER_TOKEN
     world.assert_tidy()
 
 

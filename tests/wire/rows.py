@@ -24,7 +24,7 @@ from typing import Any
 import msgspec
 
 from homeport.engines import llamacpp, mlx, ollama, openai_compatible, sglang, trtllm, vllm
-from homeport.server import calls, context_fit, proxy, responses
+from homeport.server import answer_stream, asking, calls, context_fit, proxy, responses
 from homeport.wire import (
     anthropic,
     anthropic_stream,
@@ -223,7 +223,7 @@ R, RA, RS = openai_responses, openai_responses_answer, openai_responses_stream.R
 BLOCKS, FINISH = anthropic.BLOCKS, openai_chat_answer.FINISH
 U, UD, N = anthropic_upstream, anthropic_upstream.Decoder, openai_chat_neutral
 CS, MR = openai_chat_stream, messages_relay
-STREAM, FOLDS = proxy._Stream, "pair_tool_results(fold_system_turns(turns))"
+STREAM, FOLDS = answer_stream.AnswerStream, "pair_tool_results(in_place(turns))"
 DECODED = "_request(_decoder.decode(body), counting=counting, pdf_text=pdf_text)"
 USAGE_SUM = vars(U.UsageSum)["neutral"].fget
 IS_SERVERS = vars(T.ToolParam)["is_servers"].fget
@@ -325,6 +325,13 @@ ROWS: dict[str, tuple[Mutation, ...]] = {
     ),
     '3.1 role: "system" inside': (
         Code(C._messages, FOLDS, "pair_tool_results(turns)"),
+        Code(C._messages, "keep_system_turns if engine.system_inside else ", ""),
+        Code(turns.keep_system_turns, 'turn.role == "system" and unanswered', "False"),
+        Code(
+            turns.keep_system_turns,
+            "out += waiting\n            waiting = []\n            un",
+            "un",
+        ),
         Code(A._turns, 'turns.append(Turn("system", ()))', "pass"),
         Code(turns._with_notes, "(*notes, *parts) if in_front", "(*parts, *notes) if in_front"),
         Value(turns, "FOLDED", "{}"),
@@ -465,7 +472,7 @@ ROWS: dict[str, tuple[Mutation, ...]] = {
         ),
     ),
     "3.1 result without call, call without result": (
-        Code(C._messages, FOLDS, "fold_system_turns(turns)"),
+        Code(C._messages, FOLDS, "in_place(turns)"),
         Code(turns._answered, "elif part.call_id in missing:", "elif missing and False:"),
         Code(turns._stub_missing, "if not missing:", "if True:"),
     ),
@@ -558,9 +565,9 @@ ROWS: dict[str, tuple[Mutation, ...]] = {
     "3.1 count_tokens": (
         Code(proxy.Proxy._exact_count, "if endpoint.engine.token_count is None:", "if False:"),
         Code(A._request, "wire.max_tokens is None and not counting", "wire.max_tokens is None"),
-        Entry(proxy.COUNT_ROUTES, "tokenize", ("/v1/messages/count_tokens", "input_tokens")),
+        Entry(asking.COUNT_ROUTES, "tokenize", ("/v1/messages/count_tokens", "input_tokens")),
         Entry(
-            proxy.COUNT_ROUTES,
+            asking.COUNT_ROUTES,
             "chat_input_tokens",
             ("/v1/messages/count_tokens", "input_tokens"),
         ),
@@ -802,7 +809,7 @@ ROWS: dict[str, tuple[Mutation, ...]] = {
     ),
     "3.3 19": (
         Code(STREAM._exchange, "            exchange.close()", "            pass"),
-        Code(proxy.Proxy._whole, "                exchange.close()", "                pass"),
+        Code(proxy.Proxy._asked, "                exchange.close()", "                pass"),
     ),
     "3.3 20": (
         Code(sse.Splitter.feed, 'if b"\\r" in buffer:', "if False:"),
@@ -977,7 +984,7 @@ ROWS: dict[str, tuple[Mutation, ...]] = {
         Code(MR._drop_billing_line, "elif isinstance(first, dict) and", "elif False and"),
     ),
     "3.6 count_tokens": (
-        Entry(proxy.COUNT_ROUTES, "messages", ("/tokenize", "count")),
+        Entry(asking.COUNT_ROUTES, "messages", ("/tokenize", "count")),
         Code(U.counting, " if key not in _NOT_COUNTED", ""),
     ),
     # ----------------------------------------------------------------- 3.7

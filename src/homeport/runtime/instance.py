@@ -106,6 +106,11 @@ class Lease:
         """Wait until the request may go, and return where. Raises like ``Instance.ensure_ready``."""
         return await self._of.ensure_ready()
 
+    async def lost(self) -> bool:
+        """Whether the engine has died under the request and will be there again. If so, ``endpoint``
+        and ``ready`` speak of the next one. Never for a server that is not ours."""
+        return False
+
     def __enter__(self) -> "Lease":
         self._of.in_flight += 1
         return self
@@ -129,6 +134,9 @@ class Base(ABC):
         self.last_error: str | None = None
         self.in_flight = 0
         self._idle = asyncio.Event()
+        self._down = asyncio.Event()
+        """Set while it does not answer."""
+        self._down.set()
         self._started: asyncio.Future[Endpoint | None] | None = None
         self._retry_at = 0.0  # monotonic: a start is not tried before
         self._log = log.bind(instance=instance_id)
@@ -142,10 +150,10 @@ class Base(ABC):
         if time.monotonic() >= self._retry_at:
             self.start()
         if self.state != "starting" or self._started is None:
-            raise self._unavailable()
+            raise self.unavailable()
         endpoint = await asyncio.shield(self._started)
         if endpoint is None:
-            raise self._unavailable()
+            raise self.unavailable()
         return endpoint
 
     def lease(self, *, takes_slot: bool = True) -> Lease:
@@ -155,6 +163,14 @@ class Base(ABC):
         self.in_flight -= 1
         if not self.in_flight:
             self._idle.set()
+
+    async def goes_down(self, within_s: float) -> bool:
+        """Whether it is down, or goes down so soon."""
+        try:
+            await asyncio.wait_for(self._down.wait(), within_s)
+        except TimeoutError:
+            return False
+        return True
 
     async def _drained(self, drain_s: float) -> bool:
         """Wait until nothing is in flight, at most ``drain_s``; return whether that came true."""
@@ -178,6 +194,7 @@ class Base(ABC):
     def _end(self, event: Event, *, retry_s: float = 0.0) -> None:
         """It does not answer any more: who waits is told, and when a start is next tried."""
         self.endpoint = None
+        self._down.set()
         self._retry_at = time.monotonic() + retry_s
         self._move(event)
         self._resolve(None)
@@ -193,7 +210,8 @@ class Base(ABC):
         if self.state != "stopped":
             self._end("exited" if self.state == "stopping" else "stop")
 
-    def _unavailable(self) -> UpstreamError:
+    def unavailable(self) -> UpstreamError:
+        """What a request is told that finds it so."""
         why = f": {self.last_error}" if self.state in ("backoff", "failed") else ""
         seconds = max(1, round(self._retry_at - time.monotonic()))
         message = f"{self.id} is not available ({self.state}){why}"

@@ -7,11 +7,12 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 from homeport.engines import detect, llamacpp
-from homeport.errors import ConfigError
+from homeport.errors import ConfigError, UpstreamError
 from homeport.lifecycle.machine import backoff_s
-from homeport.runtime.instance import Base, Learned, nothing_learned, with_settings
+from homeport.runtime.instance import Base, Learned, Lease, nothing_learned, with_settings
 from homeport.runtime.probe import STARTUP_TIMEOUT_S, Fetch, StartError, ready_endpoint
 from homeport.runtime.process import STOP_GRACE_S, EngineProcess, free_port, port_is_free
 from homeport.spec import Command, Endpoint, ModelSettings
@@ -31,6 +32,37 @@ class PortTakenError(Exception):
     """Someone else listens on the port that we chose."""
 
 
+class Keeper(Protocol):
+    """Who decides when an engine runs, and hears what becomes of it.
+
+    The calls come from the owner's task and must return at once.
+    """
+
+    def lease(self, instance: "ManagedInstance", *, takes_slot: bool) -> Lease: ...
+
+    def became_ready(self, instance: "ManagedInstance", endpoint: Endpoint) -> None: ...
+
+    def went_down(
+        self, instance: "ManagedInstance", *, retry_s: float | None, was_ready: bool
+    ) -> None:
+        """It ended by itself; it is started again after ``retry_s``, or not at all (None)."""
+
+
+class NoKeeper:
+    """Whoever wants it to run starts it: the way of one engine alone."""
+
+    def lease(self, instance: "ManagedInstance", *, takes_slot: bool) -> Lease:
+        return Lease(instance)
+
+    def became_ready(self, instance: "ManagedInstance", endpoint: Endpoint) -> None:
+        pass
+
+    def went_down(
+        self, instance: "ManagedInstance", *, retry_s: float | None, was_ready: bool
+    ) -> None:
+        pass
+
+
 class ManagedInstance(Base):
     """An engine that we start, restart after crashes, and stop.
 
@@ -48,20 +80,33 @@ class ManagedInstance(Base):
         startup_timeout_s: float = STARTUP_TIMEOUT_S,
         stop_grace_s: float = STOP_GRACE_S,
         learned: Learned = nothing_learned,
+        keeper: Keeper | None = None,
     ) -> None:
         super().__init__(model.id)
         self._model, self._fetch, self._learned = model, fetch, learned
+        self._keeper = keeper or NoKeeper()
         self._command_for = command_for or llamacpp_command
         self._backoff, self._retry_failed_s = backoff, retry_failed_s
         self._startup_timeout_s, self._stop_grace_s = startup_timeout_s, stop_grace_s
         self._owner: asyncio.Task[None] | None = None
         self._drain_s = 0.0
         self._ready_at = math.inf
+        self._was_ready = False
+        """In this run, or in the last one where it is down."""
+
+    def known_failure(self, now: float) -> UpstreamError | None:
+        """What a request is told at once, because the last start failed and the next is to come."""
+        if self.state not in ("failed", "backoff") or now >= self._retry_at:
+            return None
+        return None if self._was_ready and self.state == "backoff" else self.unavailable()
 
     def start(self) -> None:
         if self.state in ("stopped", "failed") and (self._owner is None or self._owner.done()):
             self._begin()
             self._owner = asyncio.create_task(self._own(), name=f"instance {self.id}")
+
+    def lease(self, *, takes_slot: bool = True) -> Lease:
+        return self._keeper.lease(self, takes_slot=takes_slot)
 
     def report_down(self, reason: str) -> None:
         """Only noted: its owner knows better whether the process lives."""
@@ -82,14 +127,17 @@ class ManagedInstance(Base):
         attempt = 0
         try:
             while True:
-                self._ready_at = math.inf
+                self._ready_at, self._was_ready = math.inf, False
                 self.last_error, may_retry = await self._run()
                 attempt = 1 if time.monotonic() - self._ready_at > STABLE_S else attempt + 1
                 delay_s = self._backoff(attempt) if may_retry else None
                 if delay_s is None:
                     self._end("gave_up", retry_s=self._retry_failed_s)
+                else:
+                    self._end("exited", retry_s=delay_s)
+                self._keeper.went_down(self, retry_s=delay_s, was_ready=self._was_ready)
+                if delay_s is None:
                     return
-                self._end("exited", retry_s=delay_s)
                 await asyncio.sleep(delay_s)
                 self._begin()
         except asyncio.CancelledError:  # asked to stop; the process has ended
@@ -147,8 +195,11 @@ class ManagedInstance(Base):
     def _become_ready(self, endpoint: Endpoint, began: float) -> None:
         self._move("became_ready")
         self._ready_at = time.monotonic()
+        self._was_ready = True
+        self._down.clear()
         self.endpoint = endpoint = self._learned(with_settings(endpoint, self._model))
         self._resolve(endpoint)
+        self._keeper.became_ready(self, endpoint)
         took_s = round(time.monotonic() - began, 3)
         self._log.info(
             "instance.ready",

@@ -14,12 +14,13 @@ import structlog
 
 from homeport.errors import ClientError, RequestFault
 from homeport.server.admission import TELEMETRY_PATHS, Admission
+from homeport.server.asking import unexpected
 from homeport.server.directory import Directory
 from homeport.server.http import JSON, Http, Receive, Scope, Send
 from homeport.server.metrics import CONTENT_TYPE, Metrics
 from homeport.server.models import Models
 from homeport.server.passages import PASSAGES
-from homeport.server.proxy import Proxy, unexpected
+from homeport.server.proxy import Proxy
 from homeport.server.response_store import ResponseStore
 from homeport.server.responses import Responses
 from homeport.server.web_search import searcher_for

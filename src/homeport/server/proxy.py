@@ -15,23 +15,24 @@ The order, for a streamed request::
 
 A client that leaves cancels this task (``Http.watch``), wherever it stands: the exchange with the
 engine is aborted on the way out, and the lease given back. Nothing is retried once the client has
-been sent a byte; before that, only a stale connection is (``upstream``).
+been sent a part of the answer. Before that a stale connection is (``upstream``), and once a request
+whose engine died under it: it waits for the restart like one that comes then (``Lease.lost``).
 """
 
 import asyncio
 import time
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import structlog
 
-from homeport.engines.anthropic_messages import auth_headers
-from homeport.errors import ClientError, InternalError, RequestFault, UpstreamError
+from homeport.errors import ClientError, RequestFault
 from homeport.routing.affinity import key_of
-from homeport.runtime.instance import Instance
-from homeport.server import context_fit
+from homeport.runtime.instance import Instance, Lease
+from homeport.server.answer_stream import BYTES_PER_TOKEN, AnswerStream
+from homeport.server.asking import MAX_ANSWER_BYTES, Asking, ReportsDown, fault_of, unexpected
 from homeport.server.cache_care import CacheCare
-from homeport.server.calls import CHAT_PATH, AnthropicCall, Call, ChatCall
+from homeport.server.calls import AnthropicCall, Call, ChatCall
 from homeport.server.directory import Directory
 from homeport.server.documents import Documents
 from homeport.server.http import Http, header_value
@@ -41,32 +42,16 @@ from homeport.server.passages import PASSAGES, PassageCall
 from homeport.server.resend import Resends, resend_key
 from homeport.server.web_search import WebSearcher
 from homeport.spec import Endpoint, Limits
-from homeport.upstream import Client, Exchange
-from homeport.wire import anthropic, anthropic_upstream, faults, sse
-from homeport.wire.events import Progress
-from homeport.wire.stream import StreamTranslation
-from homeport.wire.tool_faults import with_offender
+from homeport.upstream import Client, LostError
+from homeport.wire import anthropic
 
 log = structlog.get_logger()
-
-COUNT_TIMEOUT_S: Final = 0.08
-"""How long a stream's opening waits for the engine's tokenizer; an estimate stands in after that."""
 
 FIT_TIMEOUT_S: Final = 1.0
 """The same where an answer is sent whole and its prompt may not fit: nobody waits for an opening."""
 
-PING_S: Final = 5.0
-"""Silence after which a sign of life goes out. Claude Code gives up after 300 s, other clients and
-proxies in between after 30 to 60; at most 10 are promised."""
-
 COUNT_CALL_TIMEOUT_S: Final = 20.0
 """For ``count_tokens`` itself: Claude Code stalls on a hang, and estimates for itself on an error."""
-
-MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
-"""A whole, unstreamed answer."""
-
-BYTES_PER_TOKEN: Final = 4
-"""For the estimate only: JSON and English are near four bytes a token."""
 
 
 class Proxy:
@@ -81,7 +66,7 @@ class Proxy:
         searcher: WebSearcher | None = None,
     ) -> None:
         self.searcher = searcher
-        self._directory, self._client = directory, client
+        self._directory, self._asking = directory, Asking(client)
         self._limits, self._metrics = limits, metrics
         self.cache_care = CacheCare(metrics)
         self._resends = Resends(limits.resend_grace_s)
@@ -142,22 +127,24 @@ class Proxy:
     async def count(self, http: Http, call: Call) -> int:
         """The call's exact token count. Raises ``ClientError("not_found")`` where there is none."""
         instance = self._resolve(http, call)
-        with http.watch(), instance.lease():
+        with http.watch(), instance.lease(takes_slot=False) as lease:
             try:
                 async with asyncio.timeout(COUNT_CALL_TIMEOUT_S):  # a start of the engine included
-                    return await self._exact_count(call, instance)
+                    return await self._exact_count(call, instance, lease)
             except TimeoutError:
                 raise ClientError(
                     "not_found", f"'{instance.id}' takes too long to count; it may still be loading"
                 ) from None
 
-    async def _exact_count(self, call: Call, instance: Instance) -> int:
-        endpoint = instance.endpoint or await instance.ensure_ready()
+    async def _exact_count(self, call: Call, instance: Instance, lease: Lease) -> int:
+        endpoint = lease.endpoint or await lease.ready()
         if endpoint.engine.token_count is None:
             raise ClientError(
                 "not_found", f"the engine of '{instance.id}' cannot count tokens exactly"
             )
-        return await self._count(endpoint, call.engine_body(endpoint), 2 * COUNT_CALL_TIMEOUT_S)
+        return await self._asking.count(
+            endpoint, call.engine_body(endpoint), 2 * COUNT_CALL_TIMEOUT_S
+        )
 
     # ------------------------------------------------------------------- the request
 
@@ -188,11 +175,14 @@ class Proxy:
         instance = self._resolve(http, call)
         outcome = self._metrics.begin(call.dialect, instance.id, stream=call.stream)
         try:
-            with http.watch(), instance.lease():
+            with http.watch(), instance.lease() as lease:
                 if call.stream:
-                    await _Stream(self, http, call, instance, outcome).run()
+                    care = self.cache_care
+                    await AnswerStream(
+                        self._asking, care, http, call, instance, lease, outcome
+                    ).run()
                 else:
-                    await self._whole(http, call, instance, outcome)
+                    await self._whole(http, call, instance, lease, outcome)
         except Exception as error:
             outcome.fault = error if isinstance(error, RequestFault) else unexpected(error)
             raise
@@ -200,11 +190,30 @@ class Proxy:
             self._guard.note(session, http.raw_body, outcome.fault)
             self._metrics.end(outcome, status=http.status, has_left=http.has_left)
 
-    async def _whole(self, http: Http, call: Call, instance: Instance, outcome: Outcome) -> None:
-        endpoint = instance.endpoint or await instance.ensure_ready()
+    async def _whole(
+        self, http: Http, call: Call, instance: Instance, lease: Lease, outcome: Outcome
+    ) -> None:
+        may_repeat = True
+        while True:
+            endpoint = lease.endpoint or await lease.ready()
+            try:
+                body = await self._asked(http, call, instance, endpoint)
+            except LostError:
+                if may_repeat and await lease.lost():
+                    may_repeat = False
+                    continue
+                raise
+            answer, outcome.usage = call.whole(body, endpoint)
+            await call.act()
+            if not call.asks_again():
+                await http.answer(200, answer)
+                return
+
+    async def _asked(self, http: Http, call: Call, instance: Instance, endpoint: Endpoint) -> bytes:
+        """The engine's whole answer."""
         with self.cache_care.place(http, call, instance, endpoint) as request:
-            request, _ = await self.fitted(http, call, endpoint, request, FIT_TIMEOUT_S)
-            exchange = self.ask(call, endpoint, request)
+            request, _ = await self._asking.fitted(http, call, endpoint, request, FIT_TIMEOUT_S)
+            exchange = self._asking.exchange(call, endpoint, request)
             try:
                 with ReportsDown(instance):
                     await exchange.send()
@@ -212,274 +221,6 @@ class Proxy:
                 body = await exchange.read_all(MAX_ANSWER_BYTES)
                 if exchange.status != 200:
                     raise fault_of(exchange, body, request)
+                return body
             finally:
                 exchange.close()
-        answer, outcome.usage = call.whole(body, endpoint)
-        await call.act()
-        if call.asks_again():
-            await self._whole(http, call, instance, outcome)
-        else:
-            await http.answer(200, answer)
-
-    # ------------------------------------------------------------------- the engine
-
-    def ask(self, call: Call, endpoint: Endpoint, body: bytes) -> Exchange:
-        url = endpoint.base_url.removesuffix("/v1") + call.path
-        return self._client.exchange(url, headers=_headers(endpoint), body=body)
-
-    async def fitted(
-        self, http: Http, call: Call, endpoint: Endpoint, body: bytes, timeout_s: float
-    ) -> tuple[bytes, int | None]:
-        """The engine's body, its ``max_tokens`` cut where need be, and the prompt's exact count where
-        that had to be found out. Raises the overflow (``context_fit``)."""
-        if call.path != CHAT_PATH:
-            return body, None
-        context_fit.refuse_impossible(body, endpoint)
-        if not context_fit.is_worth_counting(body, endpoint):
-            return body, None
-        tokens = await self.prompt_tokens(endpoint, body, timeout_s)
-        if tokens is None:
-            return body, None
-        fit = context_fit.fitted(body, endpoint, tokens)
-        if fit.max_tokens is not None:
-            http.notes.append((b"x-homeport-max-tokens", b"%d" % fit.max_tokens))
-        return fit.body, tokens
-
-    async def prompt_tokens(
-        self, endpoint: Endpoint, body: bytes, timeout_s: float = COUNT_TIMEOUT_S
-    ) -> int | None:
-        """The prompt's exact count, or None when it is not to be had in time."""
-        if endpoint.engine.token_count is None:
-            return None
-        try:
-            return await self._count(endpoint, body, timeout_s)
-        except RequestFault:
-            return None
-
-    async def _count(self, endpoint: Endpoint, body: bytes, timeout_s: float) -> int:
-        path, field = COUNT_ROUTES[endpoint.engine.token_count or ""]
-        url = endpoint.base_url.removesuffix("/v1") + path
-        if path == MESSAGES_COUNT_PATH:
-            body = anthropic_upstream.counting(body)
-        status, _, answer = await self._client.fetch(
-            url, dict(_headers(endpoint)), timeout_s, method="POST", body=body
-        )
-        if status != 200:
-            raise faults.fault_from_engine(status, answer)
-        try:
-            count = msgspec.json.decode(answer, type=dict[str, Any])[field]
-            return int(count)
-        except (msgspec.MsgspecError, KeyError, TypeError, ValueError):
-            raise UpstreamError("upstream", "the engine's token count is not a number") from None
-
-
-MESSAGES_COUNT_PATH: Final = "/v1/messages/count_tokens"
-
-COUNT_ROUTES: Final = {
-    "chat_input_tokens": ("/v1/chat/completions/input_tokens", "input_tokens"),  # llama.cpp
-    "tokenize": ("/tokenize", "count"),  # vLLM
-    "messages": (MESSAGES_COUNT_PATH, "input_tokens"),  # asked in Anthropic's dialect
-}
-
-
-def _headers(endpoint: Endpoint) -> list[tuple[str, str]]:
-    headers = [("content-type", "application/json"), ("accept", "*/*")]
-    headers += auth_headers(endpoint.api_key, endpoint.dialect).items()
-    return headers
-
-
-class ReportsDown:
-    """``with ReportsDown(instance):`` tells the instance when nobody answers at its endpoint."""
-
-    __slots__ = ("_instance",)
-
-    def __init__(self, instance: Instance) -> None:
-        self._instance = instance
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, UpstreamError) and error.kind == "unavailable":
-            self._instance.report_down(error.message)
-
-
-def fault_of(exchange: Exchange, body: bytes, request: bytes) -> RequestFault:
-    fault = faults.fault_from_engine(
-        exchange.status, body, retry_after=exchange.header("retry-after")
-    )
-    return with_offender(fault, request)
-
-
-class _Stream:
-    """One streamed answer, from the first wait to the last byte.
-
-    The client's stream opens late, when the engine has answered or ``grace_s`` has passed, so that
-    an error known by then keeps its real status.
-    """
-
-    def __init__(
-        self, proxy: Proxy, http: Http, call: Call, instance: Instance, outcome: Outcome
-    ) -> None:
-        self._proxy, self._http, self._call = proxy, http, call
-        self._instance, self._outcome = instance, outcome
-        self._grace_ends = time.monotonic() + call.grace_s
-        self._is_open = False
-        self._tokens: int | None = None
-        """The prompt's exact count, once it is known."""
-        self._translation: StreamTranslation | None = None
-        self._last_sent = 0.0
-        self._progress: Progress | None = None
-
-    async def run(self) -> None:
-        self._call.prepare(self._http.request_id)
-        try:
-            await self._answer()
-        except Exception as error:
-            if not self._is_open:
-                raise
-            if isinstance(error, RequestFault):
-                fault = error
-            else:
-                log.exception("request.failed", request=self._http.request_id)
-                fault = unexpected(error)
-            self._outcome.fault = fault
-            await self._http.chunk(self._in_stream(fault))
-        await self._http.end()
-
-    async def _answer(self) -> None:
-        endpoint = self._instance.endpoint or await self._started()
-        care = self._proxy.cache_care
-        with care.place(self._http, self._call, self._instance, endpoint) as body:
-            await self._exchange(endpoint, body)
-        if told := await self._call.act():
-            await self._http.chunk(told)
-        if self._call.asks_again():
-            await self._answer()
-
-    async def _exchange(self, endpoint: Endpoint, body: bytes) -> None:
-        body, self._tokens = await self._proxy.fitted(
-            self._http, self._call, endpoint, body, COUNT_TIMEOUT_S
-        )
-        count = (
-            asyncio.ensure_future(self._proxy.prompt_tokens(endpoint, body))
-            if (self._call.wants_count and not self._is_open and self._tokens is None)
-            else None
-        )
-        exchange = self._proxy.ask(self._call, endpoint, body)
-        try:
-            with ReportsDown(self._instance):
-                await exchange.send()
-                if not await exchange.wait_head(max(0.0, self._grace_ends - time.monotonic())):
-                    await self._open(endpoint, count, body)
-                    while not await exchange.wait_head(PING_S):
-                        await self._http.chunk(self._call.sign_of_life())
-            if exchange.status != 200:
-                raise fault_of(exchange, await exchange.read_all(MAX_ANSWER_BYTES), body)
-            await self._open(endpoint, count, body)
-            await self._relay(exchange, endpoint)
-        finally:
-            exchange.close()
-            if count is not None:
-                count.cancel()
-
-    async def _started(self) -> Endpoint:
-        """Waits for the instance, with signs of life when it takes longer than the grace.
-
-        The wait is a task of its own, so that a ping does not disturb it; the start itself belongs
-        to the instance and goes on when this client leaves.
-        """
-        ready = asyncio.ensure_future(self._instance.ensure_ready())
-        try:
-            await asyncio.wait({ready}, timeout=max(0.0, self._grace_ends - time.monotonic()))
-            if not ready.done():
-                await self._open(None, None, b"")
-                while not (await asyncio.wait({ready}, timeout=PING_S))[0]:
-                    await self._http.chunk(self._call.sign_of_life())
-            return ready.result()
-        finally:
-            ready.cancel()
-
-    async def _open(
-        self, endpoint: Endpoint | None, count: "asyncio.Future[int | None] | None", body: bytes
-    ) -> None:
-        """200 and the opening, unless that has been done while the instance started. An exact count
-        that shows an overflow is refused before that."""
-        if self._is_open:
-            return
-        tokens = await count if count is not None else self._tokens
-        limit = endpoint.model.context_tokens if endpoint else None
-        if tokens is not None and limit is not None and tokens > limit:
-            raise context_fit.overflow(tokens, limit)
-        await self._http.open_stream()
-        self._is_open = True
-        estimate = max(1, (len(body) or len(self._http.raw_body)) // BYTES_PER_TOKEN)
-        if opening := self._call.opening(tokens or estimate):
-            await self._http.chunk(opening)
-        self._last_sent = time.monotonic()
-
-    async def _relay(self, exchange: Exchange, endpoint: Endpoint) -> None:
-        """Piece by piece, until the answer is over. ``take`` is the short way, straight from the
-        engine's socket to the client's; what it cannot take (the client does not read) and silence
-        come to this task."""
-        self._translation = translation = self._call.translation(endpoint)
-
-        def take(data: bytes) -> bytes | None:
-            if not self._http.may_push:
-                return data
-            if out := self._due(translation, data):
-                self._http.push(out)
-            return b"" if self._is_over(translation, data, exchange) else None
-
-        try:
-            while (data := await exchange.read(take)) != b"":
-                if out := self._due(translation, data):
-                    await self._http.chunk(out)
-                if self._is_over(translation, data, exchange):
-                    break
-            if out := translation.finish():
-                await self._http.chunk(out)
-        finally:
-            self._outcome.usage = translation.usage
-            self._outcome.fault = translation.failure
-
-    def _due(self, translation: StreamTranslation, data: bytes | None) -> bytes:
-        """What the client is sent for ``data``, or for silence."""
-        out = translation.feed(data) if data is not None else b""
-        if out:
-            self._last_sent = now = time.monotonic()
-            self._outcome.sent(now)
-        elif self._is_silent(translation):
-            # Silence, or an engine's own keep-alive comments, which mean nothing to clients.
-            self._last_sent = time.monotonic()
-            out = self._call.sign_of_life()
-        return out
-
-    def _is_over(
-        self, translation: StreamTranslation, data: bytes | None, exchange: Exchange
-    ) -> bool:
-        if translation.failure is not None:
-            return True  # the engine talks nonsense; closing the exchange stops it
-        if data is not None and data.endswith(sse.DONE):
-            exchange.is_answered = True  # some engines take their time to end the body
-            return True
-        return False
-
-    def _is_silent(self, translation: StreamTranslation) -> bool:
-        """Whether it is time for a sign of life. Progress is for the log alone."""
-        if translation.progress is not self._progress:
-            self._progress = progress = translation.progress
-            if progress is not None:
-                told = msgspec.structs.asdict(progress)
-                log.debug("prompt.progress", request=self._http.request_id, **told)
-        return time.monotonic() - self._last_sent >= PING_S * 0.9
-
-    def _in_stream(self, fault: RequestFault) -> bytes:
-        if self._translation is not None:
-            return self._translation.fail(fault)
-        return self._call.failure(fault)
-
-
-def unexpected(error: Exception) -> InternalError:
-    """What a client is told of a failure of ours: no details, they are in the log."""
-    return InternalError("internal", f"homeport failed ({type(error).__name__}); see its log")

@@ -1,0 +1,123 @@
+"""What a relayed request asks of an engine: its answer, and before that how long its prompt is.
+
+``proxy`` and ``answer_stream`` build on this; nothing here knows how an answer reaches the client.
+"""
+
+from typing import Any, Final
+
+import msgspec
+
+from homeport.engines.anthropic_messages import auth_headers
+from homeport.errors import InternalError, RequestFault, UpstreamError
+from homeport.runtime.instance import Instance
+from homeport.server import context_fit
+from homeport.server.calls import CHAT_PATH, Call
+from homeport.server.http import Http
+from homeport.spec import Endpoint
+from homeport.upstream import Client, Exchange
+from homeport.wire import anthropic_upstream, faults
+from homeport.wire.tool_faults import with_offender
+
+COUNT_TIMEOUT_S: Final = 0.08
+"""How long a stream's opening waits for the engine's tokenizer; an estimate stands in after that."""
+
+MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
+"""A whole, unstreamed answer."""
+
+MESSAGES_COUNT_PATH: Final = "/v1/messages/count_tokens"
+
+COUNT_ROUTES: Final = {
+    "chat_input_tokens": ("/v1/chat/completions/input_tokens", "input_tokens"),  # llama.cpp
+    "tokenize": ("/tokenize", "count"),  # vLLM
+    "messages": (MESSAGES_COUNT_PATH, "input_tokens"),  # asked in Anthropic's dialect
+}
+
+
+class Asking:
+    """Engines, as requests ask them."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def exchange(self, call: Call, endpoint: Endpoint, body: bytes) -> Exchange:
+        url = endpoint.base_url.removesuffix("/v1") + call.path
+        return self._client.exchange(url, headers=_headers(endpoint), body=body)
+
+    async def fitted(
+        self, http: Http, call: Call, endpoint: Endpoint, body: bytes, timeout_s: float
+    ) -> tuple[bytes, int | None]:
+        """The engine's body, its ``max_tokens`` cut where need be, and the prompt's exact count where
+        that had to be found out. Raises the overflow (``context_fit``)."""
+        if call.path != CHAT_PATH:
+            return body, None
+        context_fit.refuse_impossible(body, endpoint)
+        if not context_fit.is_worth_counting(body, endpoint):
+            return body, None
+        tokens = await self.prompt_tokens(endpoint, body, timeout_s)
+        if tokens is None:
+            return body, None
+        fit = context_fit.fitted(body, endpoint, tokens)
+        if fit.max_tokens is not None:
+            http.notes.append((b"x-homeport-max-tokens", b"%d" % fit.max_tokens))
+        return fit.body, tokens
+
+    async def prompt_tokens(
+        self, endpoint: Endpoint, body: bytes, timeout_s: float = COUNT_TIMEOUT_S
+    ) -> int | None:
+        """The prompt's exact count, or None when it is not to be had in time."""
+        if endpoint.engine.token_count is None:
+            return None
+        try:
+            return await self.count(endpoint, body, timeout_s)
+        except RequestFault:
+            return None
+
+    async def count(self, endpoint: Endpoint, body: bytes, timeout_s: float) -> int:
+        path, field = COUNT_ROUTES[endpoint.engine.token_count or ""]
+        url = endpoint.base_url.removesuffix("/v1") + path
+        if path == MESSAGES_COUNT_PATH:
+            body = anthropic_upstream.counting(body)
+        status, _, answer = await self._client.fetch(
+            url, dict(_headers(endpoint)), timeout_s, method="POST", body=body
+        )
+        if status != 200:
+            raise faults.fault_from_engine(status, answer)
+        try:
+            count = msgspec.json.decode(answer, type=dict[str, Any])[field]
+            return int(count)
+        except (msgspec.MsgspecError, KeyError, TypeError, ValueError):
+            raise UpstreamError("upstream", "the engine's token count is not a number") from None
+
+
+def _headers(endpoint: Endpoint) -> list[tuple[str, str]]:
+    headers = [("content-type", "application/json"), ("accept", "*/*")]
+    headers += auth_headers(endpoint.api_key, endpoint.dialect).items()
+    return headers
+
+
+class ReportsDown:
+    """``with ReportsDown(instance):`` tells the instance when nobody answers at its endpoint."""
+
+    __slots__ = ("_instance",)
+
+    def __init__(self, instance: Instance) -> None:
+        self._instance = instance
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, UpstreamError) and error.kind == "unavailable":
+            self._instance.report_down(error.message)
+
+
+def fault_of(exchange: Exchange, body: bytes, request: bytes) -> RequestFault:
+    fault = faults.fault_from_engine(
+        exchange.status, body, retry_after=exchange.header("retry-after")
+    )
+    return with_offender(fault, request)
+
+
+def unexpected(error: Exception) -> InternalError:
+    """What a client is told of a failure of ours: no details, they are in the log."""
+    return InternalError("internal", f"homeport failed ({type(error).__name__}); see its log")
