@@ -10,6 +10,7 @@ recognised text becomes a call is ``rescue``'s business.
 from dataclasses import dataclass, field
 from typing import Final
 
+from homeport.wire.call_python import PythonScan, python_calls
 from homeport.wire.call_text import (
     Head,
     JsonScan,
@@ -44,7 +45,9 @@ class Form:
         heads = tuple(head for pattern in self.heads for head in compile_head(pattern))
         object.__setattr__(self, "compiled", heads)
 
-    def scan(self, start: int) -> JsonScan | TagScan:
+    def scan(self, start: int) -> JsonScan | TagScan | PythonScan:
+        if self.read is python_calls:
+            return PythonScan(start, self.close)
         if self.parameter_close:
             return TagScan(start, self.close, self.parameter_close)
         return JsonScan(start, self.close)
@@ -59,6 +62,8 @@ END_OF_TURN: Final = (
     "<|im_end|>",  # ChatML: Qwen, Hermes
     "<|eot_id|>",  # Llama 3
     "<|eom_id|>",
+    "<|eot|>",  # Llama 4
+    "<|eom|>",
     "<|end|>",  # Phi, gpt-oss
     "<|call|>",  # gpt-oss
     "</s>",  # Mistral
@@ -216,6 +221,18 @@ FORMS: Final[tuple[Form, ...]] = (
         after=(";", "<|python_tag|>"),
     ),
     Form(
+        "python_list",
+        "Llama 4 (2025-04), LFM2 (2025-07) and LFM2.5; Olmo 3 (2025-11), without the brackets",
+        (
+            "<|python_start|>~^[~@(",  # vllm#16214: Llama 4 prints the token now and then
+            "<|tool_call_start|>~^[~@(",
+            "<function_calls>~^@(",
+        ),
+        python_calls,
+        close="</function_calls>",
+        after=("<|python_end|>", "<|tool_call_end|>", "</function_calls>"),
+    ),
+    Form(
         "tool_call_token",
         "Granite 3.2 and 3.3 (2025-02), Phi-4-mini (2025-02)",
         (f"<|tool_call|>~{_LIST}", f"functools~{_LIST}"),
@@ -230,6 +247,13 @@ FORMS: Final[tuple[Form, ...]] = (
         json_calls,
         close="<|END_ACTION|>",
         after=("<|END_ACTION|>",),
+    ),
+    Form(
+        "bare_python_list",
+        "Llama 3.2 and 4, by Meta's own prompts and vLLM's pythonic templates; ToolACE (2024-09)",
+        ("^[~@(",),
+        python_calls,
+        is_marked=False,
     ),
     Form(
         "fence",

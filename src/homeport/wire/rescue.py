@@ -17,6 +17,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final, Literal, NamedTuple, Protocol
 
 from homeport.wire.call_forms import END_OF_TURN, FORMS, Form
+from homeport.wire.call_python import PythonScan
 from homeport.wire.call_text import (
     DeclaredTools,
     Fit,
@@ -268,7 +269,7 @@ class CallRescue:
         """Where reading goes on, outside of a call."""
         self._form: Form | None = None
         self._head = Fit("no")
-        self._scan: JsonScan | TagScan | None = None
+        self._scan: JsonScan | TagScan | PythonScan | None = None
         """Set inside of a call."""
         self._waiting: list[Found] = []
         """Calls of an unmarked form."""
@@ -389,7 +390,7 @@ class CallRescue:
         if reason not in STOPPED_BY_ITSELF:
             return None
         close = self._held.rfind(self._form.close, self._head.body) if self._form.close else -1
-        if close == -1 and isinstance(self._scan, TagScan):
+        if close == -1 and isinstance(self._scan, TagScan | PythonScan):
             return len(self._held)  # its end tags are forgotten, or eaten as stop tokens
         return None if close == -1 else close
 
