@@ -185,6 +185,7 @@ def cells_for(facts: EngineFacts) -> dict[str, str]:
     return {
         "name in settings": f"`{facts.engine}`",
         "replayed reasoning goes into": f"`{facts.reasoning_key}`",
+        "system turns in mid-conversation": "kept" if facts.system_inside else "folded",
         "honours `tool_choice`": yes(facts.tool_choice, "no"),
         "… naming one function": yes(facts.named_tool_choice, "no"),
         "`parallel_tool_calls`": yes(facts.parallel_tool_calls, "not sent"),

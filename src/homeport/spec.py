@@ -218,6 +218,9 @@ class EngineFacts(msgspec.Struct, frozen=True, kw_only=True):
 
     engine: EngineName = "openai_compatible"
     version: str | None = None
+    system_inside: bool = False
+    """The model's template takes a system turn anywhere, and leaves it there; else it is folded into
+    the turn beside it. A matter of the model, so that only a record can say it."""
     reasoning_key: Literal["reasoning_content", "reasoning"] = "reasoning_content"
     """The field in which replayed thinking is sent back; both are always understood in answers."""
     named_tool_choice: bool = True

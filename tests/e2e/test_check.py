@@ -6,13 +6,21 @@ import json
 import os
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import openai
 import pytest
 
+from homeport.engines import llamacpp
 from homeport.engines.probes import PROBES
+from homeport.engines.records import Record, engine_facts
+from homeport.spec import ModelFacts
+from homeport.wire import anthropic
+from homeport.wire.openai_chat import encode
+from tests.e2e.test_warm_cache import engine_behind
 from tests.support.engine import FakeEngine
 from tests.support.fake_anthropic import KEY, FakeAnthropic
 from tests.support.gateway import Gateway
@@ -38,12 +46,24 @@ def results(answer: subprocess.CompletedProcess[str]) -> dict[str, str]:
     return {feature: finding["result"] for feature, finding in found.items()}
 
 
+@pytest.fixture(scope="module")
+def checked(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """The demo model was checked, and its record kept in ``home`` of this folder."""
+    folder = tmp_path_factory.mktemp("checked")
+    return folder, check(folder / "home", "--json", "--save")
+
+
 @pytest.mark.llamacpp
-def test_llamacpp_is_what_we_believe_it_to_be(tmp_path: Path) -> None:
-    answer = check(tmp_path, "--json", "--save")
+def test_llamacpp_is_what_we_believe_it_to_be(
+    checked: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    folder, answer = checked
     found = results(answer)
     assert list(found) == FEATURES
     expected = {
+        "system_inside": "yes",
         "tool_choice_required": "yes",
         "tool_choice_none": "yes",
         "tool_choice_named": "no",
@@ -64,9 +84,63 @@ def test_llamacpp_is_what_we_believe_it_to_be(tmp_path: Path) -> None:
         "responses_stream": "no",
     }
     assert {feature: found[feature] for feature in expected} == expected
-    assert json.loads(answer.stdout)["changes"] == {}, "the shipped facts are what was seen"
-    (saved,) = (tmp_path / "homeport" / "dialects").glob("llamacpp-*-homeport_demo.json")
+    changes = json.loads(answer.stdout)["changes"]
+    assert changes == {"system_inside": True}, "the rest of the shipped facts is what was seen"
+    (saved,) = (folder / "home" / "homeport" / "dialects").glob("llamacpp-*-homeport_demo.json")
     assert list(json.loads(saved.read_text())["findings"]) == FEATURES
+
+
+TALK: list[dict[str, Any]] = [
+    {"role": "user", "content": "Say hello."},
+    {"role": "system", "content": "The date has changed."},
+    {"role": "assistant", "content": "Hello."},
+    {"role": "user", "content": "Again."},
+    {"role": "system", "content": "Be brief."},
+]
+RENDERED = (
+    "<|im_start|>user\nSay hello.<|im_end|>\n"
+    "<|im_start|>system\nThe date has changed.<|im_end|>\n"
+    "<|im_start|>assistant\nHello.<|im_end|>\n"
+    "<|im_start|>user\nAgain.<|im_end|>\n"
+    "<|im_start|>system\nBe brief.<|im_end|>\n"
+    "<|im_start|>assistant\n"
+)
+
+
+@pytest.mark.llamacpp
+def test_system_turns_stand_in_the_prompt_where_the_client_put_them(
+    checked: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    """Real llama.cpp, with the record that the check has made: what it renders of the engine's body,
+    and that the gateway's body is as long as that."""
+    folder, answer = checked
+    record = msgspec.json.decode(msgspec.json.encode(json.loads(answer.stdout)), type=Record)
+    asked = {"model": "any", "max_tokens": 1, "messages": TALK}
+    counted = {"model": "any", "messages": TALK}
+    with Gateway(folder) as gateway:
+        ours = post(f"{gateway.base_url}/v1/messages/count_tokens", counted, "")["input_tokens"]
+        port, key = engine_behind(gateway)
+        engine = f"http://127.0.0.1:{port}"
+        facts = engine_facts(llamacpp.FACTS, record.findings)
+        request = anthropic.decode(json.dumps(asked).encode())
+        body = json.loads(encode(request, facts, ModelFacts(name="homeport-demo")))
+        assert post(f"{engine}/apply-template", body, key)["prompt"] == RENDERED
+        route = "/v1/chat/completions/input_tokens"
+        kept = post(f"{engine}{route}", {"messages": TALK}, key)["input_tokens"]
+        usage = post(f"{gateway.base_url}/v1/messages", asked, "")["usage"]
+        assert ours == kept == usage["input_tokens"] + usage["cache_read_input_tokens"]
+    with Gateway(folder, env={"HOMEPORT_HOME": str(folder / "empty")}) as gateway:
+        folded = post(f"{gateway.base_url}/v1/messages/count_tokens", counted, "")["input_tokens"]
+    assert folded != kept, "without the record they are folded"
+
+
+def post(url: str, body: dict[str, Any], key: str) -> dict[str, Any]:
+    headers = {"content-type": "application/json", "authorization": f"Bearer {key}"}
+    request = urllib.request.Request(url, json.dumps(body).encode(), headers=headers)
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(request, timeout=60) as reply:
+        value: dict[str, Any] = json.load(reply)
+    return value
 
 
 def test_any_engine_can_be_asked_and_a_table_is_told(tmp_path: Path) -> None:

@@ -56,16 +56,28 @@ END = ({"type": "message_delta", "usage": {"output_tokens": 1}}, {"type": "messa
 CALL = message(
     content=[{"type": "tool_use", "name": "get_weather", "input": {}}], stop_reason="tool_use"
 )
+NOTED = (chat(prompt=9), *(chat(prompt=12) for _ in range(4)))
+"""A talk without a system turn inside, and with one at each of four places."""
+KEPT = tuple(reply({"prompt": prompt}) for prompt in ("[u]a", "[u][a][r][u]a", "[u][a][r][u][s]a"))
+HOISTED = (*KEPT[:2], reply({"prompt": "[s][u][a][r][u]a"}))
+TOKENS = tuple(
+    reply({"tokens": tokens}) for tokens in ([1, 9], [1, 2, 3, 4, 9], [1, 2, 3, 4, 5, 9])
+)
+UNKNOWN = (reply({"error": {"message": "no such route"}}, 404),) * 3
 SCHEMA_OK = '{"city": "Oslo", "degrees": 7}'
 
 
 @pytest.mark.parametrize(
     ("feature", "replies", "result"),
     [
-        ("system_inside", (chat(prompt=9), chat(prompt=12)), "yes"),
-        ("system_inside", (chat(prompt=9), chat(prompt=9)), "no"),
-        ("system_inside", (chat(), BROKEN), "no"),
-        ("system_inside", (BROKEN, BROKEN), "unsure"),
+        ("system_inside", (*NOTED, *KEPT, *UNKNOWN), "yes"),
+        ("system_inside", (*NOTED, *UNKNOWN, *TOKENS), "yes"),
+        ("system_inside", (*NOTED, *HOISTED, *UNKNOWN), "no"),
+        ("system_inside", (*NOTED, *UNKNOWN, *UNKNOWN), "unsure"),
+        ("system_inside", (*NOTED[:2], chat(prompt=9), *NOTED[3:], *KEPT, *UNKNOWN), "no"),
+        ("system_inside", (*NOTED[:4], BROKEN, *KEPT, *UNKNOWN), "no"),
+        ("system_inside", (BROKEN, *NOTED[1:], *KEPT, *UNKNOWN), "unsure"),
+        ("system_inside", (reply({}), *NOTED[1:], *KEPT, *UNKNOWN), "unsure"),
         ("tool_choice_auto", (chat("Fine."),), "yes"),
         ("tool_choice_auto", (REFUSED,), "no"),
         ("tool_choice_required", (chat("", "get_weather"),), "yes"),
@@ -179,7 +191,8 @@ json_values = st.recursive(
 @pytest.mark.parametrize("probe", PROBES, ids=lambda probe: probe.feature)
 @given(values=st.lists(json_values, min_size=3, max_size=3), status=st.sampled_from([0, 200, 500]))
 def test_no_answer_confuses_a_judge(probe: Probe, values: list[Any], status: int) -> None:
-    replies = tuple(reply(value, status) for value in values[: len(probe.asks)])
+    replies = tuple(reply(value, status) for value in (values * 4)[: len(probe.asks)])
+    assert len(replies) == len(probe.asks)
     try:
         finding = probe.judge(replies)
     except (AttributeError, KeyError, TypeError, ValueError):

@@ -23,6 +23,8 @@ def findings(**results: Result) -> dict[str, Finding]:
     ("results", "changed"),
     [
         ({}, {}),
+        ({"system_inside": "yes"}, {"system_inside": True}),
+        ({"system_inside": "unsure"}, {}),
         ({"tool_choice_named": "no"}, {"named_tool_choice": False}),
         ({"tool_choice_named": "unsure"}, {}),
         ({"tool_choice_required": "no"}, {"tool_choice": False, "named_tool_choice": False}),

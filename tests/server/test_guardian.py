@@ -121,7 +121,7 @@ def redacted(*_: object) -> tuple[Part, ...]:
     return (Text("[redacted]"),)
 
 
-FOLDED = "fold_system_turns(turns)"
+IN_PLACE_TURNS = "in_place(turns)"
 HOISTED = (
     '(Turn("system", sum((t.parts for t in turns if t.role == "system"), ())), '
     '*(t for t in turns if t.role != "system"))'
@@ -143,7 +143,12 @@ NATURAL: list[tuple[Change, Written, Mutation, str]] = [
         Code(anthropic._system, ".startswith(BILLING_MARK)", '.startswith("\\0")'),
         "messages.0 (system)",
     ),
-    (late_note, compact, Code(openai_chat._messages, FOLDED, HOISTED), "messages.0 (system)"),
+    (
+        late_note,
+        compact,
+        Code(openai_chat._messages, IN_PLACE_TURNS, HOISTED),
+        "messages.0 (system)",
+    ),
     (
         block_then_string,
         compact,

@@ -385,6 +385,12 @@ def test_a_response_as_the_engine_gets_it() -> None:
         {"role": "assistant", "content": "a"},
         {"role": "user", "content": "<system>\nlate\n</system>\nr"},
     ]
+    keeps = EngineFacts(system_inside=True)
+    kept = json.loads(openai_chat.encode(decoded(body).request, keeps, MODEL))
+    assert kept["messages"][3:] == [
+        {"role": "system", "content": "late"},
+        {"role": "user", "content": "r"},
+    ]
     assert made["tools"] == [
         {
             "type": "function",

@@ -10,7 +10,12 @@ from hypothesis import strategies as st
 from homeport.spec import EngineFacts, ModelFacts
 from homeport.wire.events import Image, Request, Text, Thinking, ToolCall, ToolResult, Turn
 from homeport.wire.openai_chat import encode
-from homeport.wire.turns import NO_RESULT, fold_system_turns, pair_tool_results
+from homeport.wire.turns import (
+    NO_RESULT,
+    fold_system_turns,
+    keep_system_turns,
+    pair_tool_results,
+)
 
 
 def user(*parts: str | ToolResult | Image) -> Turn:
@@ -37,8 +42,12 @@ def note(text: str) -> str:
     return f"<system>\n{text}\n</system>"
 
 
-def messages(*turns: Turn) -> list[dict[str, Any]]:
-    body = encode(Request(model="m", turns=turns), EngineFacts(), ModelFacts(name="m"))
+KEEPS = EngineFacts(system_inside=True)
+MODES = pytest.mark.parametrize("engine", [EngineFacts(), KEEPS], ids=["folded", "kept"])
+
+
+def messages(*turns: Turn, engine: EngineFacts = EngineFacts()) -> list[dict[str, Any]]:  # noqa: B008
+    body = encode(Request(model="m", turns=turns), engine, ModelFacts(name="m"))
     listed: list[dict[str, Any]] = json.loads(body)["messages"]
     return listed
 
@@ -82,6 +91,54 @@ STUB = ToolResult("a", (Text(NO_RESULT),), is_error=True)
 )  # fmt: skip
 def test_folding(turns: list[Turn], folded: list[Turn]) -> None:
     assert list(fold_system_turns(tuple(turns))) == folded
+
+
+@pytest.mark.row('3.1 role: "system" inside')
+@pytest.mark.parametrize(
+    ("turns", "kept"),
+    [
+        ([HEAD, user("q"), system("s")], [HEAD, user("q"), system("s")]),
+        (
+            [HEAD, user("q"), system("s"), system("t"), assistant("a"), system("u"), user("r")],
+            [HEAD, user("q"), system("s"), system("t"), assistant("a"), system("u"), user("r")],
+        ),
+        # never between a call and its results
+        (
+            [HEAD, assistant(call("a")), system("s"), user(result("a", "r")), assistant("b")],
+            [HEAD, assistant(call("a")), user(result("a", "r")), system("s"), assistant("b")],
+        ),
+        (
+            [assistant(call("a"), call("b")), system("s"), user(result("a")), user(result("b"), "q")],
+            [assistant(call("a"), call("b")), user(result("a")), user(result("b"), "q"), system("s")],
+        ),
+        (
+            [assistant(call("a"), call("b")), user(result("a")), system("s"), user(result("b"))],
+            [assistant(call("a"), call("b")), user(result("a")), user(result("b")), system("s")],
+        ),
+        # a call without a result holds nothing up for longer than until the assistant speaks again
+        (
+            [assistant(call("a")), system("s"), user("q"), assistant("b"), system("t"), user("r")],
+            [assistant(call("a")), user("q"), system("s"), assistant("b"), system("t"), user("r")],
+        ),
+        ([assistant(call("a")), system("s")], [assistant(call("a")), system("s")]),
+    ],
+)  # fmt: skip
+def test_keeping(turns: list[Turn], kept: list[Turn]) -> None:
+    assert list(keep_system_turns(tuple(turns))) == kept
+
+
+@pytest.mark.row('3.1 role: "system" inside')
+def test_a_kept_system_turn_is_a_message_of_its_own() -> None:
+    turns = [HEAD, user("q"), system("s"), assistant(call("a")), system("t"), system(""), user("r")]
+    assert [(m["role"], m["content"]) for m in messages(*turns, engine=KEEPS)] == [
+        ("system", "You are."),
+        ("user", "q"),
+        ("system", "s"),
+        ("assistant", ""),
+        ("tool", f"Error: {NO_RESULT}"),
+        ("user", "r"),
+        ("system", "t"),
+    ]
 
 
 @pytest.mark.row("3.1 result without call, call without result")
@@ -145,62 +202,79 @@ turn = st.one_of(
 conversations = st.lists(turn, min_size=1, max_size=9).map(lambda turns: (HEAD, *turns))
 
 
+@MODES
 @settings(max_examples=150, deadline=None)
-@given(conversations)
+@given(turns=conversations)
 def test_every_call_is_answered_right_behind_and_every_result_has_its_call(
-    turns: tuple[Turn, ...],
+    turns: tuple[Turn, ...], engine: EngineFacts
 ) -> None:
     open_calls: list[str] = []
-    for message in messages(*turns):
+    for message in messages(*turns, engine=engine):
         if message["role"] == "tool":
             assert message["tool_call_id"] in open_calls
             open_calls.remove(message["tool_call_id"])
         elif message["role"] == "assistant":
             assert open_calls == []
             open_calls = [call["id"] for call in message.get("tool_calls", [])]
+        elif message["role"] == "system":
+            assert open_calls == []
     assert open_calls == []
 
 
+@MODES
 @settings(max_examples=150, deadline=None)
-@given(conversations)
-def test_nothing_is_lost_or_hoisted(turns: tuple[Turn, ...]) -> None:
+@given(turns=conversations)
+def test_nothing_is_lost_or_hoisted(turns: tuple[Turn, ...], engine: EngineFacts) -> None:
     marked = tuple(
         Turn(
             t.role, tuple(Text(f"<{i}>") if isinstance(p, Text) and p.text else p for p in t.parts)
         )
         for i, t in enumerate(turns)
     )
-    sent = messages(*marked)
-    assert [m["role"] for m in sent].count("system") == 1
+    sent = messages(*marked, engine=engine)
+    said = sum(one.role == "system" and one.parts != (Text(""),) for one in marked)
+    roles = [message["role"] for message in sent]
+    assert roles.count("system") == (said if engine.system_inside else 1)
     assert sent[0]["content"] == "<0>"
     text = json.dumps(sent)
     for i, one in enumerate(marked):
         wanted = sum(isinstance(part, Text) and part.text != "" for part in one.parts)
         assert text.count(f"<{i}>") == wanted
     places = [text.index(f"<{i}>") for i in range(len(marked)) if f"<{i}>" in text]
-    roles = [one.role for one in marked]
-    if not any(isinstance(p, ToolResult) for one in marked for p in one.parts):
-        # In order, but for a note behind an assistant turn: it may stand inside the next result.
+    if not any(isinstance(p, ToolResult | ToolCall) for one in marked for p in one.parts):
+        # In order, but for a note behind a call: it stands inside the next result, or behind it.
         assert places == sorted(places), roles
 
 
-def closed(turns: tuple[Turn, ...]) -> bool:
+def closed(turns: tuple[Turn, ...], engine: EngineFacts) -> bool:
     """Whether an engine would be asked at this point: the model is to speak next, and has not begun
     to (an empty system turn says nothing)."""
-    return bool(messages(*turns)[-1]["role"] != "assistant")
+    return bool(messages(*turns, engine=engine)[-1]["role"] != "assistant")
 
 
+@MODES
 @settings(max_examples=120, deadline=None)
-@given(conversations, conversations, assistant_parts)
+@given(turns=conversations, more=conversations, answer=assistant_parts)
 def test_a_growing_conversation_only_grows(
-    turns: tuple[Turn, ...], more: tuple[Turn, ...], answer: tuple[Any, ...]
+    turns: tuple[Turn, ...],
+    more: tuple[Turn, ...],
+    answer: tuple[Any, ...],
+    engine: EngineFacts,
 ) -> None:
     """The engine's KV cache lives from this: what was sent before the model's answer is sent again,
     the same, before the next one."""
-    if not closed(turns):
+    if not closed(turns, engine):
         turns = (*turns, user("go on"))
-    before = messages(*turns)
-    after = messages(*turns, Turn("assistant", answer), *more[1:])
+    before = messages(*turns, engine=engine)
+    after = messages(*turns, Turn("assistant", answer), *more[1:], engine=engine)
+    assert after[: len(before)] == before
+
+
+@MODES
+def test_a_system_turn_that_came_last_stays_where_it_was(engine: EngineFacts) -> None:
+    turns = (HEAD, user("q"), assistant(call("a")), user(result("a", "r")), system("s"))
+    before = messages(*turns, engine=engine)
+    after = messages(*turns, assistant("b"), user("c"), system("t"), engine=engine)
     assert after[: len(before)] == before
 
 
@@ -210,10 +284,13 @@ def test_what_folding_cannot_keep_stable() -> None:
     [_, before] = messages(HEAD, user("q"))
     [_, after] = messages(HEAD, user("q"), system("s"))
     assert after["content"] == f"{before['content']}\n{note('s')}"
+    [*_, kept, _] = messages(HEAD, user("q"), system("s"), engine=KEEPS)
+    assert kept == before, "nothing has to change where it may be kept"
 
 
+@MODES
 @settings(max_examples=120, deadline=None)
-@given(conversations)
-def test_the_same_turns_give_the_same_bytes(turns: tuple[Turn, ...]) -> None:
+@given(turns=conversations)
+def test_the_same_turns_give_the_same_bytes(turns: tuple[Turn, ...], engine: EngineFacts) -> None:
     copy = tuple(Turn(t.role, tuple(t.parts)) for t in turns)
-    assert messages(*turns) == messages(*copy)
+    assert messages(*turns, engine=engine) == messages(*copy, engine=engine)

@@ -188,13 +188,39 @@ def _needs_answer(judge: Callable[[Reply], Finding]) -> Judge:
 
 
 def _system_inside(replies: tuple[Reply, ...]) -> Finding:
-    without, within = replies
-    if within.status != 200:
-        return Finding("no" if without.status == 200 else "unsure", within.refusal)
-    before, after = without.prompt_tokens, within.prompt_tokens
-    if before is None or after is None:
-        return Finding("unsure", "accepted; the usage does not tell whether the model sees it")
-    return _found(after > before, f"the prompt has {after - before:+d} tokens with it")
+    """Taken wherever a client may put it, seen by the model, and left in its place: what moves to the
+    front changes the head of the prompt, and the cached prefix is lost. Only a route that renders the
+    prompt tells that."""
+    count = 1 + len(_NOTED)
+    without, *within = replies[:count]
+    if without.status != 200:
+        return Finding("unsure", without.refusal)
+    for place, reply in zip(_NOTED, within, strict=True):
+        if reply.status != 200:
+            return Finding("no", f"{place}: {reply.refusal}")
+        before, after = without.prompt_tokens, reply.prompt_tokens
+        if before is None or after is None:
+            return Finding("unsure", "accepted; the usage does not tell whether the model sees it")
+        if after <= before:
+            return Finding("no", f"{place}: the prompt has {after - before:+d} tokens with it")
+    prompts = [_rendered(reply) for reply in replies[count:]]
+    for begun, whole, ended in (prompts[:3], prompts[3:]):
+        if begun and whole and ended:
+            is_there = _shared(whole, ended) > _shared(begun, whole)
+            return _found(is_there, "it stays in its place" if is_there else "it is moved forward")
+    return Finding("unsure", "accepted; where it stands cannot be seen")
+
+
+def _rendered(reply: Reply) -> str | list[Any] | None:
+    """The prompt: llama.cpp's as text, vLLM's as tokens."""
+    found = _get(reply.json, "prompt") or _get(reply.json, "tokens")
+    return found if reply.status == 200 and isinstance(found, str | list) else None
+
+
+def _shared(a: str | list[Any], b: str | list[Any]) -> int:
+    """How long the two are the same."""
+    pairs = enumerate(zip(a, b, strict=False))
+    return next((i for i, (x, y) in pairs if x != y), min(len(a), len(b)))
 
 
 @_needs_answer
@@ -445,8 +471,31 @@ _THINKING_CALL = {
 _CALLED = {"role": "assistant", "content": "", "tool_calls": [_THINKING_CALL]}
 _RESULT = {"role": "tool", "tool_call_id": "call_1", "content": "Rain."}
 _THOUGHT = "They want the weather of Oslo, so the tool has to be called first of all."
-_TALK = (HELLO, {"role": "assistant", "content": "Hello."}, {"role": "user", "content": "Again."})
 _NOTE = {"role": "system", "content": "From now on be very brief, please."}
+_TALK = (
+    WEATHER,
+    _CALLED,
+    _RESULT,
+    {"role": "assistant", "content": "It rains in Oslo."},
+    {"role": "user", "content": "Thanks. Will it rain tomorrow, too?"},
+)
+_NOTED: Final = {
+    "behind a user turn": 1,
+    "behind a result": 3,
+    "in front of a user turn": 4,
+    "at the end": 5,
+}
+"""Places of a system turn, and how much of ``_TALK`` stands in front of it."""
+
+
+def _systems_inside() -> tuple[Ask, ...]:
+    """The talk; with a note at each place; and its beginning, itself and itself with a note at the end
+    as prompts: that note must come behind more of the talk than its beginning."""
+    noted = [(*_TALK[:at], _NOTE, *_TALK[at:]) for at in _NOTED.values()]
+    talks = [_chat(*talk, tools=(_tool(),), max_tokens=1) for talk in (_TALK, *noted)]
+    rendered = [_chat(*talk, tools=(_tool(),)) for talk in (_TALK[:1], _TALK, noted[-1])]
+    routes = ("/apply-template", "/tokenize")  # llama.cpp, vLLM
+    return (*talks, *(Ask(path=route, body=ask.body) for route in routes for ask in rendered))
 
 
 def _replay(key: str) -> tuple[Ask, ...]:
@@ -479,12 +528,7 @@ _COUNTED = _chat(HELLO, max_tokens=1)
 _LONG = {"role": "user", "content": "Count from one to a thousand, one number a line."}
 
 PROBES: Final[tuple[Probe, ...]] = (
-    Probe(
-        "system_inside",
-        "system turn in the middle",
-        (_chat(*_TALK), _chat(*_TALK[:2], _NOTE, _TALK[2])),
-        _system_inside,
-    ),
+    Probe("system_inside", "system turn in the middle", _systems_inside(), _system_inside),
     Probe("tool_choice_auto", "tool_choice auto", (_calling("auto"),), _auto),
     Probe("tool_choice_required", "tool_choice required", (_calling("required"),), _required),
     Probe("tool_choice_none", "tool_choice none", (_calling("none"),), _none),

@@ -21,6 +21,7 @@ SCHEMA_PROBES: Final = (
     "schema_bounds",
 )
 FLAGS: Final[Mapping[str, str]] = {
+    "system_inside": "system_inside",
     "tool_choice_named": "named_tool_choice",
     "tool_choice_required": "tool_choice",
     "parallel_tool_calls": "parallel_tool_calls",

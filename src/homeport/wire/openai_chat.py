@@ -29,7 +29,12 @@ from homeport.wire.events import (
 )
 from homeport.wire.faults import BAD_BODY, invalid_body
 from homeport.wire.schemas import without_bounds
-from homeport.wire.turns import fold_system_turns, pair_tool_results, text_of
+from homeport.wire.turns import (
+    fold_system_turns,
+    keep_system_turns,
+    pair_tool_results,
+    text_of,
+)
 
 Raw = msgspec.Raw
 _encode = msgspec.json.Encoder().encode
@@ -375,7 +380,8 @@ def _effort(asked: str, engine: EngineFacts) -> str:
 
 def _messages(turns: tuple[Turn, ...], engine: EngineFacts) -> list[dict[str, Any]]:
     out: list[dict[str, Any]] = []
-    for turn in pair_tool_results(fold_system_turns(turns)):
+    in_place = keep_system_turns if engine.system_inside else fold_system_turns
+    for turn in pair_tool_results(in_place(turns)):
         match turn.role:
             case "system":
                 if text := text_of(turn.parts, "\n\n"):

@@ -1,8 +1,9 @@
 """Conversation surgery: what chat templates demand of a turn list, done without moving bytes.
 
 A prompt's head must not change from one request to the next, or the engine's KV cache is lost.
-So nothing here is ever hoisted to the front: a system turn in the middle is folded into its
-neighbour *in place*, and a missing tool result is filled in where it belongs.
+So nothing here is ever hoisted to the front: a system turn in the middle stays where it stands, as a
+turn of its own where the template is known to take it and folded into its neighbour elsewhere, and a
+missing tool result is filled in where it belongs.
 """
 
 from homeport.wire.events import Part, Text, ToolCall, ToolResult, Turn
@@ -50,6 +51,32 @@ def fold_system_turns(turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
     if waiting:  # case 3
         out.append(Turn("user", tuple(waiting)))
     return tuple(out)
+
+
+def keep_system_turns(turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
+    """Every system turn as a turn of its own where it stands, for templates that take it there.
+
+    But never between a call and its result, which no template takes: there it waits until the results
+    are through, and at most until the assistant speaks again (a call may stay unanswered).
+    """
+    out: list[Turn] = []
+    waiting: list[Turn] = []
+    unanswered: set[str] = set()
+    for turn in turns:
+        if turn.role == "system" and unanswered:
+            waiting.append(turn)
+            continue
+        if turn.role == "assistant":
+            out += waiting
+            waiting = []
+            unanswered = {part.id for part in turn.parts if isinstance(part, ToolCall)}
+        elif unanswered:
+            unanswered -= {part.call_id for part in turn.parts if isinstance(part, ToolResult)}
+        out.append(turn)
+        if not unanswered:
+            out += waiting
+            waiting = []
+    return (*out, *waiting)
 
 
 def _with_notes(turn: Turn, notes: list[Text], *, in_front: bool = False) -> Turn:
