@@ -56,6 +56,35 @@ def test_the_first_changed_block_is_named(before: bytes, now: bytes, block: str)
     assert found.block == block
 
 
+def response(*texts: str, instructions: str = "be kind", tool: str = "Bash") -> bytes:
+    items = [
+        {"type": "message", "role": "user", "content": text}
+        if i % 2 == 0
+        else {"type": "function_call", "call_id": "c", "name": tool, "arguments": text}
+        for i, text in enumerate(texts)
+    ]
+    tools = [{"type": "function", "name": tool}]
+    return json.dumps({"tools": tools, "instructions": instructions, "input": items}).encode()
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "block"),
+    [
+        (response("a", "b", "c"), response("a", "b", "c", "d"), None),
+        (response("a", "b", "c"), response("A", "b", "c"), "input.0 (user)"),
+        (response("a", "b", "c"), response("a", "B", "c", "d"), "input.1 (function_call)"),
+        (response("a"), response("a", instructions="be brief"), "instructions"),
+        (response("a"), response("a", tool="Read"), "tools.0 (Read)"),
+        (b'{"system":"s","messages":[]}', b'{"system":"t","messages":[{}]}', "system"),
+        (b'{"tools":null,"input":"a"}', b'{"tools":[{"name":null}],"input":[{"type":null}]}', None),
+        (b'{"tools":null,"messages":null}', b'{"messages":[{"role":null}],"input":null}', None),
+    ],
+)
+def test_other_dialects_have_blocks_too(before: bytes, now: bytes, block: str | None) -> None:
+    found = divergence(blocks_of(before), blocks_of(now))
+    assert (found.block if found else None) == block
+
+
 def test_what_is_lost_and_kept_adds_up_to_the_old_prompt() -> None:
     old = blocks_of(body("s" * 400, "a" * 4000, "b" * 800))
     found = divergence(old, blocks_of(body("s" * 400, "x" * 4000, "b" * 800)))

@@ -49,7 +49,8 @@ class CacheCare:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._slots: dict[str, tuple[Endpoint, Slots]] = {}
-        self._last: OrderedDict[Key, tuple[Block, ...]] = OrderedDict()
+        self._last: OrderedDict[Key, tuple[str, tuple[Block, ...]]] = OrderedDict()
+        """The engine's route, and what it was sent there."""
 
     def __repr__(self) -> str:
         return f"<CacheCare {[slots for _, slots in self._slots.values()]} seen={len(self._last)}>"
@@ -67,7 +68,7 @@ class CacheCare:
             return Placed(body, None, None)
         background = not call.has_tools and len(body) <= BACKGROUND_BYTES
         if session is not None and not background:
-            self._watch(http, instance, session, body)
+            self._watch(http, instance, session, call.path, body)
         if slots is None:
             return Placed(body, None, None)
         slot = slots.pick(session or _first_user_key(call), background=background)
@@ -85,15 +86,15 @@ class CacheCare:
             known = self._slots[instance.id] = (endpoint, Slots(endpoint.model.slots or 1))
         return known[1]
 
-    def _watch(self, http: Http, instance: Instance, key: Key, body: bytes) -> None:
+    def _watch(self, http: Http, instance: Instance, key: Key, path: str, body: bytes) -> None:
         blocks = blocks_of(body)
-        before = self._last.get(key)
-        self._last[key] = blocks
+        last_path, before = self._last.get(key, (path, None))
+        self._last[key] = (path, blocks)
         self._last.move_to_end(key)
         if len(self._last) > MAX_CONVERSATIONS:
             self._last.popitem(last=False)
-        if before is None:
-            return
+        if before is None or last_path != path:
+            return  # in another dialect the same prompt has other bytes
         found = divergence(before, blocks)
         speed = self._metrics.prefill_speeds.get(instance.id)
         cost_s = round(found.lost_tokens / speed, 1) if found and speed else None

@@ -6,8 +6,8 @@ the system prompt, a tool inserted in the middle, an edited turn), everything af
 computed again, and nobody notices but by the wait. So the blocks of each request are fingerprinted,
 and the first one that differs from the last request's is named.
 
-Blocks are taken from the engine's request, in the order in which templates render them: tools, then
-messages. Only hashes, names and sizes are kept, never text.
+Blocks are taken from the engine's request, in the order in which templates render them: tools, system
+prompt, messages. Only hashes, names and sizes are kept, never text.
 """
 
 import hashlib
@@ -44,43 +44,59 @@ class Divergence(msgspec.Struct, frozen=True):
     kept_tokens: int
 
 
-class _Message(msgspec.Struct):
-    role: str = ""
+class _Turn(msgspec.Struct):
+    role: str | None = None
+    type: str | None = None
 
 
 class _Body(msgspec.Struct):
-    messages: list[msgspec.Raw] = []
-    tools: list[msgspec.Raw] = []
+    """A chat, a message of Anthropic's (``system``), or a response of OpenAI's. Where bytes pass
+    through they are the client's, so that anything optional may be null."""
+
+    tools: list[msgspec.Raw] | None = None
+    system: msgspec.Raw = msgspec.Raw()
+    instructions: msgspec.Raw = msgspec.Raw()
+    messages: list[msgspec.Raw] | None = None
+    input: str | list[msgspec.Raw] | None = None
 
 
 _decode_body = msgspec.json.Decoder(_Body).decode
-_decode_message = msgspec.json.Decoder(_Message).decode
+_decode_turn = msgspec.json.Decoder(_Turn).decode
 
 
 class _Function(msgspec.Struct):
-    name: str = ""
+    name: str | None = None
 
 
 class _Tool(msgspec.Struct):
-    function: _Function = msgspec.field(default_factory=_Function)
+    name: str | None = None
+    function: _Function | None = None
 
 
 _decode_tool = msgspec.json.Decoder(_Tool).decode
 
 
 def blocks_of(body: bytes) -> tuple[Block, ...]:
-    """The blocks of a chat request as it goes to the engine."""
+    """The blocks of a request as it goes to the engine."""
     request = _decode_body(body)
-    tools = [_block(f"tools.{i}", _tool_name(raw), raw) for i, raw in enumerate(request.tools)]
-    messages = [
-        _block(f"messages.{i}", _decode_message(raw).role, raw)
-        for i, raw in enumerate(request.messages)
+    blocks = [
+        _block(f"tools.{i}", _tool_name(raw), raw) for i, raw in enumerate(request.tools or ())
     ]
-    return (*tools, *messages)
+    for place, head in (("system", request.system), ("instructions", request.instructions)):
+        if bytes(head):
+            blocks.append(_block(place, "", head))
+    for i, raw in enumerate(request.messages or ()):
+        blocks.append(_block(f"messages.{i}", _decode_turn(raw).role or "", raw))
+    if isinstance(request.input, list):  # a text alone is a conversation's first turn
+        for i, raw in enumerate(request.input):
+            turn = _decode_turn(raw)
+            blocks.append(_block(f"input.{i}", turn.role or turn.type or "", raw))
+    return tuple(blocks)
 
 
 def _tool_name(raw: msgspec.Raw) -> str:
-    return _decode_tool(raw).function.name
+    tool = _decode_tool(raw)
+    return (tool.function.name if tool.function else tool.name) or ""
 
 
 def _block(place: str, what: str, raw: Any) -> Block:
