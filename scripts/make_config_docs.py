@@ -10,12 +10,14 @@ from typing import Final
 from homeport.config.schema import (
     EXAMPLE,
     FILE_BYTES,
+    SOURCES,
     Key,
     Kind,
     ListOf,
     MapOf,
     Scalar,
     Section,
+    Words,
     sections,
 )
 
@@ -33,7 +35,7 @@ homeport needs no configuration file. To keep settings, write them as YAML to
 |---|---|
 | the file | `--config FILE`, `$HOMEPORT_CONFIG`, `config.yaml` in the folder below |
 | the folder | `$HOMEPORT_HOME`, `$XDG_CONFIG_HOME/homeport`, `~/.config/homeport` |
-| a setting | the command line's flag, the file, the default |
+| a setting | the command line's flag, the environment ([below](#environment)), the file, the default |
 
 A file that you name must exist; the one in the folder may be missing. It is UTF-8 text of at most
 {FILE_BYTES // 1024} KiB.
@@ -42,9 +44,25 @@ A file that you name must exist; the one in the folder may be missing. It is UTF
   and ends with exit code 1 when there is one; `--json` for programs.
 - `homeport config show` prints the settings in effect, with secrets hidden.
 
+## Environment
+
+These names mean the same in start scripts that were written for other launchers:
+
+| Variable | Means |
+|---|---|
+| `MAX_TOKENS` | `server.limits.max_tokens` |
+| `MLX_DYNAMIC_PORT` | `port` of the default model, whichever engine serves it |
+| `MLX_AUTOCOMPLETE_PORT` | `port` of `autocomplete_model`, likewise |
+
+They win over the file. The two ports are for engines that homeport starts; for an upstream they mean
+nothing.
+
+## Values
+
 A value is read by the type its key wants: quotes do not matter, and `no` or `on` is plain text where
 text is wanted. Unknown and duplicate keys are errors. A key with nothing after it counts as left out.
-YAML anchors work; merge keys (`<<`) and tags (`!...`) do not.
+YAML anchors work; merge keys (`<<`) and tags (`!...`) do not. Times are seconds, or `500ms`, `10m`,
+`1h`; sizes are bytes, or `64MiB`, `12GB`.
 
 ## Example
 
@@ -74,7 +92,9 @@ def _row(path: str, key: Key) -> str:
         facts.append("required")
     if key.default:
         facts.append(f"default: {key.default}")
-    if key.only_with:
+    if key.only_with == "path":
+        facts.append("only with " + " or ".join(f"`{name}`" for name in SOURCES))
+    elif key.only_with:
         facts.append(f"only with `{key.only_with}`")
     if key.also:
         facts.append(f"also written `{key.also}`")
@@ -93,6 +113,8 @@ def _says(kind: Kind) -> str:
             return f"list of: {_says(kind.item)}{one}"
         case MapOf():
             return f"mapping of: {kind.key.says} → {_says(kind.item)}"
+        case Words():
+            return "list of: text, or one text" + ", or a mapping of flags" * kind.flags
         case Section():
             return "section, see below"
 

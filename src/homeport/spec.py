@@ -16,6 +16,8 @@ EngineName = Literal[
 ]
 """``custom`` is any command line that starts an OpenAI-compatible server."""
 RunnerName = Literal["process", "container"]
+BackendName = Literal["llamacpp", "vllm", "sglang", "trtllm", "mlx", "custom", "litellm"]
+"""What ``defaults.backends`` speaks of: the engines that we start, and LiteLLM."""
 UpstreamDialect = Literal["openai_chat", "anthropic"]
 """What an engine is asked in."""
 
@@ -51,6 +53,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """How long a stopping gateway waits for answers under way."""
     resend_grace_s: float = 3.0
     """How long a stream with a session id is held after its client has left; 0 holds nothing."""
+    max_tokens: int | None = None
+    """The longest answer, thinking included; the model's own limit when not set."""
 
 
 class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,8 +79,9 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True):
     """One configured model: one that we start an engine for (``path``, ``hub`` or ``command``), or
     one that a running server offers (``upstream``).
 
-    Exactly one of ``path``, ``hub`` and ``upstream`` is set; ``command`` stands beside the first two
-    or alone.
+    At most one of ``path``, ``hub`` and ``upstream`` is set; ``command`` stands beside the first two
+    or alone. What ``defaults.backends`` says is merged in as soon as the engine is known
+    (``engines.defaults``): where the configuration names it, that is when it is read.
     """
 
     id: str
@@ -101,13 +106,16 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True):
     slots: int | None = None
     """Requests that the engine computes side by side, each with ``ctx`` of its own (2 when not set)."""
     args: tuple[str, ...] = ()
-    """More arguments for the engine's command line (system ``llama-server`` only)."""
+    """More arguments for the engine's command line; not for the embedded llama.cpp."""
     env: tuple[tuple[str, str], ...] = ()
     binary: str | None = None
     """The engine's executable; the embedded one or one found on PATH when not set."""
-    runner: RunnerName = "process"
+    runner: RunnerName | None = None
+    """A process when not set."""
     image: str | None = None
-    """The container image, with its tag; the engine's usual one when not set."""
+    """The container image; the engine's usual one when not set."""
+    version: str | None = None
+    """The image's tag; the one that ``image`` has, else the engine's usual one, when not set."""
     port: int | None = None
     """The engine's own port on loopback; a free one when not set."""
     group: str | None = None
@@ -169,6 +177,30 @@ class LifecycleSettings(msgspec.Struct, frozen=True, kw_only=True):
     groups: tuple[Group, ...] = ()
 
 
+class BackendDefaults(msgspec.Struct, frozen=True, kw_only=True):
+    """What holds for every model of an engine that does not say otherwise."""
+
+    version: str | None = None
+    image: str | None = None
+    image_type: Literal["prebuilt", "build"] = "prebuilt"
+    """Read, and without effect: images are taken ready-made."""
+    runner: RunnerName | None = None
+    args: tuple[str, ...] = ()
+    """Before the model's own, so that those win."""
+    env: tuple[tuple[str, str], ...] = ()
+    port: int | None = None
+    """For the first model of the engine that has none of its own."""
+    ctx: int | None = None
+    slots: int | None = None
+    ttl_s: float | None = None
+    alias: str | None = None
+    """LiteLLM's name for the model (only there)."""
+
+
+class Defaults(msgspec.Struct, frozen=True, kw_only=True):
+    backends: tuple[tuple[BackendName, BackendDefaults], ...] = ()
+
+
 class SearchAccount(msgspec.Struct, frozen=True, kw_only=True):
     """A search service that wants a key."""
 
@@ -194,11 +226,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     server: ServerSettings = ServerSettings()
     models: tuple[ModelSettings, ...] = ()
+    defaults: Defaults = Defaults()
     lifecycle: LifecycleSettings = LifecycleSettings()
     aliases: tuple[tuple[str, str], ...] = ()
     """``(pattern, model id)`` in file order; a pattern may hold ``*``."""
     default_model: str | None = None
+    autocomplete_model: str | None = None
+    """For completions and infill requests that name no model we know."""
     strict_models: bool = False
+    discover: bool = True
+    """Where no model is named: use the servers that run on this machine already."""
     web_search: WebSearchSettings = WebSearchSettings()
     upstreams: tuple[str, ...] = ()
     """``--upstream`` servers: all their models are listed, the first is the default."""

@@ -45,7 +45,7 @@ def test_check_shows_every_error(home: Path) -> None:
     assert result.stderr == (
         f"error: {file}:2: server.port: must be a whole number, is 'x'\n"
         "  hint: write a number from 1 to 65535\n"
-        f"error: {file}:4: models.m: has neither 'path' nor 'upstream'\n"
+        f"error: {file}:4: models.m: has no 'path', 'hub', 'upstream' or 'command'\n"
         "  hint: add path: FILE, or upstream: http://127.0.0.1:8080/v1\n"
     )
 

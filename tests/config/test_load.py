@@ -12,6 +12,10 @@ from homeport.config.problems import CollectedConfigError
 from homeport.errors import ConfigError
 from homeport.spec import (
     ApiKey,
+    BackendDefaults,
+    Defaults,
+    Group,
+    LifecycleSettings,
     Limits,
     ModelSettings,
     SearchAccount,
@@ -102,7 +106,7 @@ def test_the_example_of_the_reference_is_good(
     monkeypatch.setattr("os.path.exists", lambda _: True)
     found = read(schema.EXAMPLE, {"UPSTREAM_KEY": "x", "HOME": "/home/me"})
     assert found.models[0].path == "/home/me/models/qwen3-8b-q4_k_m.gguf"
-    assert len(found.models) == 3
+    assert len(found.models) == 4
 
 
 @pytest.mark.parametrize(
@@ -354,6 +358,10 @@ def test_a_bind_beyond_this_machine_needs_a_key(file: Path) -> None:
         (schema.LIMITS, Limits, set()),
         (schema.KEY, ApiKey, set()),
         (schema.MODEL, ModelSettings, {"id"}),  # the key in front
+        (schema.DEFAULTS, Defaults, set()),
+        (schema.BACKEND_DEFAULTS, BackendDefaults, set()),
+        (schema.LIFECYCLE, LifecycleSettings, set()),
+        (schema.GROUP, Group, {"name"}),
     ],
 )
 def test_the_table_has_the_fields_of_the_settings(

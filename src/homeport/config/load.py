@@ -88,7 +88,7 @@ def read(path: Path, env: Mapping[str, str], *, knows_models: bool = True) -> Se
     for rule in rules.RULES + (rules.NAME_RULES if knows_models else ()):
         rule(found, problems)
     problems.raise_any()
-    return _with_default_id(found)
+    return _with_ids(found)
 
 
 def _bytes_of(path: Path) -> bytes:
@@ -119,19 +119,36 @@ def _place(folder: Path, env: Mapping[str, str]) -> values.Place:
 
 def _built(found: Mapping[str, object]) -> Settings:
     """Values as ``nodes`` found them → ``Settings``; the names of keys and fields are the same."""
-    pairs = found.get("models", ())
+    lifecycle = found.get("lifecycle", {})
+    assert isinstance(lifecycle, dict)
+    plain = {
+        **found,
+        "models": _named("id", found.get("models", ())),
+        "lifecycle": {**lifecycle, "groups": _named("name", lifecycle.get("groups", ()))},
+    }
+    return msgspec.convert(plain, Settings)
+
+
+def _named(field: str, pairs: object) -> list[dict[str, object]]:
+    """A mapping by name → a list of things that know their name."""
     assert isinstance(pairs, tuple)
-    models = [{**fields, "id": model_id} for model_id, fields in pairs]
-    return msgspec.convert({**found, "models": models}, Settings)
+    return [{**fields, field: name} for name, fields in pairs]
 
 
-def _with_default_id(found: Settings) -> Settings:
-    """``default_model`` may be written as an alias; from here on it is an id."""
+def _with_ids(found: Settings) -> Settings:
+    """``default_model`` and its sibling may be written as an alias; from here on they are ids."""
     ids = {alias: m.id for m in found.models for alias in m.aliases} | {
         m.id: m.id for m in found.models
     }
-    name = found.default_model
-    return msgspec.structs.replace(found, default_model=ids.get(name, name) if name else None)
+
+    def id_of(name: str | None) -> str | None:
+        return ids.get(name, name) if name else None
+
+    return msgspec.structs.replace(
+        found,
+        default_model=id_of(found.default_model),
+        autocomplete_model=id_of(found.autocomplete_model),
+    )
 
 
 # --------------------------------------------------------------------------- flags
@@ -159,7 +176,7 @@ def _merge(base: Settings, flags: Overrides, env: Mapping[str, str]) -> Settings
     )
     if default is not None and not upstreams:
         _require_model(default, merged)
-    return _with_default_id(merged)
+    return _with_ids(merged)
 
 
 def _model(value: str, place: values.Place) -> ModelSettings:

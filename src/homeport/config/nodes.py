@@ -13,7 +13,18 @@ from typing import Final, NoReturn
 import yaml
 
 from homeport.config.problems import KeyPath, Problems, WrongValueError, near
-from homeport.config.schema import Kind, ListOf, MapOf, Scalar, Section, homes
+from homeport.config.schema import (
+    ANY_TEXT,
+    FLAG,
+    WORDS,
+    Kind,
+    ListOf,
+    MapOf,
+    Scalar,
+    Section,
+    Words,
+    homes,
+)
 from homeport.config.values import Place
 
 MAX_VISITS: Final = 50_000
@@ -21,6 +32,7 @@ MAX_VISITS: Final = 50_000
 
 _TAG: Final = "tag:yaml.org,2002:"
 _NULL: Final = _TAG + "null"
+_STRING: Final = _TAG + "str"
 _MERGE: Final = _TAG + "merge"
 _PLAIN_TAGS: Final = frozenset(
     _TAG + name
@@ -110,6 +122,8 @@ class _Reader:
                 return self._list(node, kind, path)
             case MapOf():
                 return self._map(node, kind, path)
+            case Words():
+                return self._words(node, kind, path)
             case Section():
                 return self._section(node, kind, path)
 
@@ -170,6 +184,33 @@ class _Reader:
                 result.append(self._member(child, kind.item, here))
             except _SkippedError:
                 continue
+        return tuple(result)
+
+    def _words(self, node: yaml.Node, kind: Words, path: KeyPath) -> tuple[object, ...]:
+        if isinstance(node, yaml.ScalarNode) and not _is_null(node):
+            split = self._scalar(node, WORDS, path)
+            assert isinstance(split, tuple)
+            return split
+        if kind.flags and isinstance(node, yaml.MappingNode):
+            return self._flags(node, path)
+        return self._list(node, ListOf(ANY_TEXT), path)
+
+    def _flags(self, node: yaml.Node, path: KeyPath) -> tuple[object, ...]:
+        """``{max_model_len: 8192, enforce_eager: true}`` → what a command line has instead."""
+        result: list[object] = []
+        for name, child in self._pairs(node, path):
+            try:
+                flag = self._checked(name, FLAG, (*path, name))
+                values: tuple[object, ...] = ()
+                if not isinstance(child, yaml.ScalarNode):
+                    values = self._list(child, ListOf(ANY_TEXT), (*path, name))
+                elif child.value == "false" and child.tag != _STRING:
+                    continue
+                elif not _is_null(child) and (child.value != "true" or child.tag == _STRING):
+                    values = (self.value(child, ANY_TEXT, (*path, name)),)
+            except _SkippedError:
+                continue
+            result += (flag, *values)
         return tuple(result)
 
     def _member(self, node: yaml.Node, kind: Kind, path: KeyPath) -> object:

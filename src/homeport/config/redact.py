@@ -11,6 +11,8 @@ from typing import Any, Final
 import msgspec
 
 from homeport.spec import (
+    BackendDefaults,
+    LifecycleSettings,
     ModelSettings,
     SearchAccount,
     ServerSettings,
@@ -31,9 +33,13 @@ def shown(settings: Settings) -> dict[str, Any]:
     plain: dict[str, Any] = {
         "server": server,
         "models": {model.id: _model(model) for model in settings.models},
+        "defaults": {"backends": {n: _backend(common) for n, common in settings.defaults.backends}},
+        "lifecycle": _lifecycle(settings.lifecycle),
         "aliases": dict(settings.aliases),
         "default_model": settings.default_model,
+        "autocomplete_model": settings.autocomplete_model,
         "strict_models": settings.strict_models,
+        "discover": settings.discover,
     }
     if search := _search(settings.web_search):
         plain["web_search"] = search
@@ -45,12 +51,29 @@ def shown(settings: Settings) -> dict[str, Any]:
 def _model(model: ModelSettings) -> dict[str, Any]:
     """Only what is set: a model with a path has a dozen keys that do not concern it."""
     plain = _plain(model)
-    plain["args"] = _arguments(model.args)
-    plain["env"] = {name: HIDDEN for name, _ in model.env}
+    plain["command"] = _arguments(model.command)
     if model.api_key:
         plain["api_key"] = HIDDEN
     del plain["id"]
-    return {name: value for name, value in plain.items() if value not in (_UNSET[name], {})}
+    return _started_with(model, plain, _UNSET)
+
+
+def _backend(common: BackendDefaults) -> dict[str, Any]:
+    return _started_with(common, _plain(common), _plain(BackendDefaults()))
+
+
+def _started_with(
+    value: ModelSettings | BackendDefaults, plain: dict[str, Any], unset: dict[str, Any]
+) -> dict[str, Any]:
+    plain["args"] = _arguments(value.args)
+    plain["env"] = {name: HIDDEN for name, _ in value.env}
+    return {name: each for name, each in plain.items() if each not in (unset[name], {})}
+
+
+def _lifecycle(settings: LifecycleSettings) -> dict[str, Any]:
+    plain = _plain(settings)
+    plain["groups"] = {group.pop("name"): group for group in plain["groups"]}
+    return plain
 
 
 def _search(settings: WebSearchSettings) -> dict[str, Any]:
@@ -64,7 +87,9 @@ def _search(settings: WebSearchSettings) -> dict[str, Any]:
     return plain
 
 
-def _plain(value: ServerSettings | ModelSettings) -> dict[str, Any]:
+def _plain(
+    value: ServerSettings | ModelSettings | BackendDefaults | LifecycleSettings,
+) -> dict[str, Any]:
     """As JSON has it: ``to_builtins`` would leave tuples, which YAML and tests tell from lists."""
     plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(value))
     return plain

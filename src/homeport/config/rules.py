@@ -1,16 +1,17 @@
 """What must hold between settings: each single value is right, but do they fit together?
 
 A rule takes the settings read so far (wrong values left out) and reports to ``Problems``; ``RULES``
-is the list that ``config.load`` runs. ``bind_problem`` stands apart: it judges what is left after
-flags have been merged in, where no file and line can be blamed. All pure.
+is the list that ``config.load`` runs. What concerns models stands in ``config.model_rules``.
+``bind_problem`` stands apart: it judges what is left after flags have been merged in, where no file
+and line can be blamed. All pure.
 """
 
 from collections.abc import Callable
 from ipaddress import IPv6Address, ip_address
 from typing import Final
 
+from homeport.config import model_rules
 from homeport.config.problems import Problems, near
-from homeport.config.schema import MODEL
 from homeport.errors import ConfigError
 from homeport.spec import ServerSettings, Settings
 from homeport.wire.search_services import SERVICES
@@ -55,35 +56,6 @@ def key_names_differ(settings: Settings, problems: Problems) -> None:
         seen.add(key.name)
 
 
-def one_source(settings: Settings, problems: Problems) -> None:
-    """Each model has a path or an upstream. A wrong one has been reported: judge what is written."""
-    for model in settings.models:
-        here = ("models", model.id)
-        match problems.has((*here, "path")), problems.has((*here, "upstream")):
-            case True, True:
-                hint = "keep the one that serves this model"
-                problems.add(here, "has both 'path' and 'upstream'", hint)
-            case False, False:
-                hint = "add path: FILE, or upstream: http://127.0.0.1:8080/v1"
-                problems.add(here, "has neither 'path' nor 'upstream'", hint)
-
-
-def no_stray_keys(settings: Settings, problems: Problems) -> None:
-    """Keys that mean nothing without their sibling would be ignored in silence."""
-    for model in settings.models:
-        here = ("models", model.id)
-        for key in MODEL.keys:
-            other = "upstream" if key.only_with == "path" else "path"
-            if (
-                key.only_with
-                and problems.has((*here, key.name))
-                and problems.has((*here, other))
-                and not problems.has((*here, key.only_with))
-            ):
-                message = f"goes only with '{key.only_with}'; this model has '{other}'"
-                problems.add((*here, key.name), message, "delete this line")
-
-
 def names_are_unique(settings: Settings, problems: Problems) -> None:
     """A name means one model: ids, the models' aliases, and configured aliases do not clash."""
     owner = {model.id: model.id for model in settings.models}
@@ -117,6 +89,21 @@ def default_exists(settings: Settings, problems: Problems) -> None:
         problems.add(("default_model",), f"there is no model '{name}'", near(name, known))
 
 
+def autocomplete_exists(settings: Settings, problems: Problems) -> None:
+    name = settings.autocomplete_model
+    if name is not None and name not in _names(settings):
+        hint = near(name, _names(settings))
+        problems.add(("autocomplete_model",), f"there is no model '{name}'", hint)
+
+
+def autocomplete_can_write(settings: Settings, problems: Problems) -> None:
+    name = settings.autocomplete_model
+    for model in settings.models:
+        if model.embeddings and name in (model.id, *model.aliases):
+            hint = "name a model that writes text"
+            problems.add(("autocomplete_model",), f"'{name}' is an embedding model", hint)
+
+
 def one_search_service(settings: Settings, problems: Problems) -> None:
     """Each search goes to one service; which of two would be a guess."""
     named = [name for name in SERVICES if problems.has(("web_search", name))]
@@ -131,11 +118,18 @@ def _names(settings: Settings) -> set[str]:
 
 RULES: Final[tuple[Rule, ...]] = (
     key_names_differ,
-    one_source,
-    no_stray_keys,
+    model_rules.one_source,
+    model_rules.no_stray_keys,
+    model_rules.settings_fit,
+    model_rules.ports_differ,
+    model_rules.groups_exist,
+    model_rules.residents_can_coexist,
+    model_rules.memory_suffices,
+    model_rules.backends_are_plain,
     names_are_unique,
+    autocomplete_can_write,
     one_search_service,
 )
 
-NAME_RULES: Final[tuple[Rule, ...]] = (aliases_lead_somewhere, default_exists)
+NAME_RULES: Final[tuple[Rule, ...]] = (aliases_lead_somewhere, default_exists, autocomplete_exists)
 """Only where all models are known beforehand: ``--upstream`` servers bring models of their own."""

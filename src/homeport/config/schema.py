@@ -13,7 +13,7 @@ from typing import Final, Literal
 import msgspec
 
 from homeport.config import values
-from homeport.spec import Limits, ServerSettings
+from homeport.spec import LifecycleSettings, Limits, ServerSettings
 from homeport.wire.search_services import SERVICES
 
 FILE_BYTES: Final = 1024 * 1024
@@ -41,6 +41,14 @@ class MapOf(msgspec.Struct, frozen=True):
     item: "Kind"
 
 
+class Words(msgspec.Struct, frozen=True):
+    """A command line: a list, or one text that is split as a shell would. With ``flags`` also a
+    mapping of flags to values, as ``models.yaml`` files have it: ``true`` is the flag alone,
+    ``false`` leaves it out."""
+
+    flags: bool = False
+
+
 class Key(msgspec.Struct, frozen=True, kw_only=True):
     """One row: a key of a section."""
 
@@ -54,13 +62,15 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     """A second spelling."""
     required: bool = False
     only_with: Literal["", "path", "upstream"] = ""
-    """The sibling key without which this one means nothing."""
+    """The sibling key without which this one means nothing; ``path`` stands for ``SOURCES``, too."""
 
 
 class Section(msgspec.Struct, frozen=True):
     """A mapping with known keys."""
 
     keys: tuple[Key, ...]
+    one_of: tuple[str, ...] = ()
+    """At least one of these has to be there."""
 
     def key(self, name: str) -> Key | None:
         return next((k for k in self.keys if name in (k.name, k.also)), None)
@@ -69,10 +79,12 @@ class Section(msgspec.Struct, frozen=True):
         return [k.name for k in self.keys] + [k.also for k in self.keys if k.also]
 
 
-Kind = Scalar | ListOf | MapOf | Section
+Kind = Scalar | ListOf | MapOf | Words | Section
 
 TEXT: Final = Scalar("text", values.text)
 ANY_TEXT: Final = Scalar("text", values.any_text)
+WORDS: Final = Scalar("command line", values.words)
+FLAG: Final = Scalar("flag", values.flag)
 BOOLEAN: Final = Scalar("true or false", values.boolean)
 PORT: Final = Scalar("number, 1 to 65535", values.port)
 COUNT: Final = Scalar("whole number", values.count)
@@ -86,15 +98,27 @@ SITE: Final = Scalar("http:// or https:// address", values.site)
 SHA256: Final = Scalar("64 hexadecimal digits", values.sha256)
 SECRET: Final = Scalar("text, ${NAME} or os.environ/NAME", values.secret)
 PATH: Final = Scalar("file or folder", values.path)
+HUB_ID: Final = Scalar("ORG/NAME or ORG/NAME:QUANT", values.hub_id)
 EXECUTABLE: Final = Scalar("name on PATH, or file", values.executable)
 ENGINE: Final = Scalar("engine", values.engine)
+BACKEND: Final = Scalar("backend", values.backend)
 DIALECT: Final = Scalar("dialect", values.dialect)
+RUNNER: Final = Scalar("process or container", values.runner)
+IMAGE: Final = Scalar("container image", values.image)
+IMAGE_TYPE: Final = Scalar("prebuilt or build", values.image_type)
+IMAGE_TAG: Final = Scalar("image tag", values.image_tag)
+SLEEP_LEVEL: Final = Scalar("1 or 2", values.sleep_level)
 MODEL_ID: Final = Scalar("model", values.model_id)
+GROUP_NAME: Final = Scalar("group", values.model_id)
 PATTERN: Final = Scalar("name or pattern", values.alias_pattern)
 VARIABLE: Final = Scalar("variable", values.variable_name)
 
+SOURCES: Final = ("path", "hub", "command")
+"""Where a model that we start an engine for comes from."""
+
 _LIMITS: Final = Limits()
 _SERVER: Final = ServerSettings()
+_LIFECYCLE: Final = LifecycleSettings()
 
 LIMITS: Final = Section(
     (
@@ -132,6 +156,14 @@ LIMITS: Final = Section(
                 "How long a streamed answer is held after its client has left, if the client named "
                 "a session: the same request, sent again, goes on with it. 0 holds nothing."
             ),
+        ),
+        Key(
+            name="max_tokens",
+            kind=COUNT,
+            default="the model's own limit",
+            doc="The longest answer in tokens, thinking included. A request that asks for more, or "
+            "names no limit, gets this one, and `x-homeport-max-tokens` tells it.",
+            example="8192",
         ),
     )
 )
@@ -193,14 +225,30 @@ SERVER: Final = Section(
 )
 
 MODEL: Final = Section(
-    (
+    one_of=(*SOURCES, "upstream"),
+    keys=(
         Key(
             name="path",
             kind=PATH,
             doc="The model's file or folder, for a model that homeport serves itself. A relative "
             "path starts at the configuration file; `~` is your home folder. Every model has "
-            "either `path` or `upstream`.",
+            "`path`, `hub`, `upstream` or `command`.",
             example="~/models/qwen3-8b-q4_k_m.gguf",
+        ),
+        Key(
+            name="hub",
+            kind=HUB_ID,
+            doc="The model's name on the Hugging Face hub, instead of `path`. `:QUANT` behind it picks "
+            "one GGUF file of a repository that has several.",
+            example="unsloth/Qwen3-8B-GGUF:Q4_K_M",
+        ),
+        Key(
+            name="command",
+            kind=Words(),
+            doc="The command line of a server that homeport starts, for an `engine: custom`; it must "
+            "speak OpenAI's chat API. `{port}` becomes the port to listen on (on 127.0.0.1), "
+            "`{model}` the `path` or `hub` beside it. No shell reads it.",
+            example="my-server --port {port} --weights {model}",
         ),
         Key(
             name="upstream",
@@ -227,9 +275,11 @@ MODEL: Final = Section(
         Key(
             name="engine",
             kind=ENGINE,
-            default="found out",
-            doc="Which server software it is: `llamacpp`, `vllm`, `sglang`, `trtllm`, `mlx`, "
-            "`ollama` or `openai_compatible`.",
+            also="backend",
+            default="found out: by the files of a model, by asking an upstream",
+            doc="Which server software it is: `llamacpp` (or `llama`), `vllm`, `sglang`, `trtllm`, "
+            "`mlx` or `custom` (a `command` of your own); for an upstream also `ollama` or "
+            "`openai_compatible`.",
             example="vllm",
         ),
         Key(
@@ -270,10 +320,13 @@ MODEL: Final = Section(
         ),
         Key(
             name="args",
-            kind=ListOf(ANY_TEXT),
+            kind=Words(flags=True),
             only_with="path",
             default="none",
-            doc="More arguments for the engine's command line, one list item each.",
+            doc="More arguments for the engine's command line: a list with one item each, one text "
+            "that is split as a shell would, or a mapping: `max_model_len: 65536` is "
+            "`--max-model-len 65536`, `true` the flag alone. A key that begins with `-` is taken as "
+            "it is.",
             example='["--threads", "8"]',
         ),
         Key(
@@ -288,9 +341,111 @@ MODEL: Final = Section(
             name="binary",
             kind=EXECUTABLE,
             only_with="path",
-            default="a llama-server found on PATH, else the embedded engine",
+            default="found on PATH; for llama.cpp else the embedded one",
             doc="The engine's executable.",
             example="/opt/llama.cpp/bin/llama-server",
+        ),
+        Key(
+            name="runner",
+            kind=RUNNER,
+            only_with="path",
+            default="container where image is set, else process",
+            doc="Whether the engine runs as a process of this machine or in a container.",
+            example="container",
+        ),
+        Key(
+            name="image",
+            kind=IMAGE,
+            only_with="path",
+            default="the engine's own",
+            doc="The container image, with or without a tag.",
+            example="vllm/vllm-openai",
+        ),
+        Key(
+            name="version",
+            kind=IMAGE_TAG,
+            only_with="path",
+            default="one that homeport was made for",
+            doc="The image's tag. A process is not looked at.",
+            example="v0.12.0",
+        ),
+        Key(
+            name="port",
+            kind=PORT,
+            only_with="path",
+            default="a free one",
+            doc="The engine's own port, on 127.0.0.1.",
+            example="8080",
+        ),
+        Key(
+            name="group",
+            kind=GROUP_NAME,
+            only_with="path",
+            default="none",
+            doc="The group under `lifecycle.groups` whose rule about living side by side holds for "
+            "this model. Without one only memory decides.",
+            example="big",
+        ),
+        Key(
+            name="preload",
+            kind=BOOLEAN,
+            only_with="path",
+            default="false; the default model is always preloaded",
+            doc="Start the engine when homeport starts, not with the first request.",
+            example="true",
+        ),
+        Key(
+            name="pinned",
+            kind=BOOLEAN,
+            only_with="path",
+            default="false",
+            doc="Never stop the engine to make room for another.",
+            example="true",
+        ),
+        Key(
+            name="ttl_s",
+            kind=SECONDS,
+            also="ttl",
+            only_with="path",
+            default="never",
+            doc="Stop the engine when it has had no request for so long, counted from the end of the "
+            "last one.",
+            example="10m",
+        ),
+        Key(
+            name="memory_bytes",
+            kind=SIZE,
+            also="memory",
+            only_with="path",
+            default="estimated, then measured",
+            doc="What the engine needs. The larger of this and the estimate is kept free for it.",
+            example="12GiB",
+        ),
+        Key(
+            name="sleep",
+            kind=SLEEP_LEVEL,
+            only_with="path",
+            default="stop it",
+            doc="Put vLLM to sleep instead of stopping it to make room: level 1 keeps the weights in "
+            "main memory, level 2 drops them. For vLLM only.",
+            example="1",
+        ),
+        Key(
+            name="max_queue",
+            kind=COUNT,
+            only_with="path",
+            default="lifecycle.max_queue",
+            doc="So many requests may wait for this model; more are told to come back later.",
+            example="16",
+        ),
+        Key(
+            name="max_wait_s",
+            kind=SECONDS,
+            also="max_wait",
+            only_with="path",
+            default="lifecycle.max_wait_s",
+            doc="A request waits no longer than this for its model.",
+            example="5m",
         ),
         Key(
             name="embeddings",
@@ -332,6 +487,161 @@ MODEL: Final = Section(
             "which it can ask for others. For models that drown in tools; for Anthropic and "
             "Responses clients.",
             example="20",
+        ),
+    ),
+)
+
+BACKEND_DEFAULTS: Final = Section(
+    (
+        Key(
+            name="version",
+            kind=IMAGE_TAG,
+            default="one that homeport was made for",
+            doc="Tag of the container image; for `litellm` the version of LiteLLM.",
+            example="v0.12.0",
+        ),
+        Key(
+            name="image",
+            kind=IMAGE,
+            default="the engine's own",
+            doc="The container image. Here it does not turn containers on: see `runner`.",
+            example="vllm/vllm-openai",
+        ),
+        Key(
+            name="image_type",
+            kind=IMAGE_TYPE,
+            default="prebuilt",
+            doc="`models.yaml` files have it. It has no effect: homeport builds no images.",
+        ),
+        Key(
+            name="runner",
+            kind=RUNNER,
+            default="process",
+            doc="As the models' own `runner`.",
+            example="container",
+        ),
+        Key(
+            name="args",
+            kind=Words(flags=True),
+            default="none",
+            doc="Arguments that come before each model's own `args`, written like those.",
+            example="{gpu_memory_utilization: 0.95, max_model_len: 65536}",
+        ),
+        Key(
+            name="env",
+            kind=MapOf(VARIABLE, ANY_TEXT),
+            default="none",
+            doc="Environment variables of the engine. A model's own `env` wins.",
+            example="{HF_HUB_OFFLINE: 1}",
+        ),
+        Key(
+            name="port",
+            kind=PORT,
+            default="a free one",
+            doc="Port of the first model that this engine serves and that names none.",
+            example="8000",
+        ),
+        Key(name="ctx", kind=COUNT, default="as for models", doc="As the models' own `ctx`."),
+        Key(name="slots", kind=COUNT, default="as for models", doc="As the models' own `slots`."),
+        Key(
+            name="ttl_s",
+            kind=SECONDS,
+            also="ttl",
+            default="never",
+            doc="As the models' own `ttl_s`.",
+            example="30m",
+        ),
+        Key(
+            name="alias",
+            kind=MODEL_ID,
+            default="none",
+            doc="For `litellm` only: what LiteLLM calls the model.",
+            example="local-model",
+        ),
+    )
+)
+
+DEFAULTS: Final = Section(
+    (
+        Key(
+            name="backends",
+            kind=MapOf(BACKEND, BACKEND_DEFAULTS),
+            default="none",
+            doc="By engine (`llamacpp` or `llama`, `vllm`, `sglang`, `trtllm`, `mlx`, `custom`), what "
+            "holds for each of its models that does not say otherwise; and `litellm`, which is read "
+            "and not used yet. The layout of `models.yaml` files.",
+            example="{vllm: {version: v0.12.0, args: {max_model_len: 65536}}}",
+        ),
+    )
+)
+
+GROUP: Final = Section(
+    (
+        Key(
+            name="together",
+            kind=BOOLEAN,
+            default="false",
+            doc="Whether the group's models may run at the same time, as far as memory allows; else "
+            "one at a time.",
+            example="true",
+        ),
+        Key(
+            name="apart_from",
+            kind=ListOf(GROUP_NAME, one_ok=True),
+            default="none",
+            doc="Groups of which no model runs while one of this group does. It holds in both "
+            "directions.",
+            example="[small]",
+        ),
+    )
+)
+
+LIFECYCLE: Final = Section(
+    (
+        Key(
+            name="memory_bytes",
+            kind=SIZE,
+            also="memory",
+            default="what the machine has, measured",
+            doc="Memory for all engines that homeport starts.",
+            example="22GiB",
+        ),
+        Key(
+            name="min_dwell_s",
+            kind=SECONDS_OR_ZERO,
+            also="min_dwell",
+            default=f"{_LIFECYCLE.min_dwell_s:g}",
+            doc="A model that has just become ready is not stopped for another one any sooner.",
+        ),
+        Key(
+            name="max_queue",
+            kind=COUNT,
+            default=str(_LIFECYCLE.max_queue),
+            doc="So many requests may wait for one model; more are told to come back later.",
+        ),
+        Key(
+            name="max_wait_s",
+            kind=SECONDS,
+            also="max_wait",
+            default=f"{_LIFECYCLE.max_wait_s:g}",
+            doc="A request waits no longer than this for its model. A big one from a slow disk takes "
+            "minutes.",
+            example="15m",
+        ),
+        Key(
+            name="return_to_default_s",
+            kind=SECONDS,
+            also="return_to_default",
+            default="never",
+            doc="Start the default model again when the other ones have been idle for so long.",
+            example="10m",
+        ),
+        Key(
+            name="groups",
+            kind=MapOf(GROUP_NAME, GROUP),
+            default="none",
+            doc="Which models may live side by side. A model names its group by `group`.",
+            example="{big: {apart_from: small}, small: {together: true}}",
         ),
     )
 )
@@ -391,6 +701,16 @@ ROOT: Final = Section(
             doc="The models, by the id that clients ask for.",
         ),
         Key(
+            name="defaults",
+            kind=DEFAULTS,
+            doc="What holds for all models of an engine.",
+        ),
+        Key(
+            name="lifecycle",
+            kind=LIFECYCLE,
+            doc="When engines are started and stopped, and which live side by side.",
+        ),
+        Key(
             name="aliases",
             kind=MapOf(PATTERN, MODEL_ID),
             default="none",
@@ -407,10 +727,25 @@ ROOT: Final = Section(
             doc="The model for requests that name none, or one that is not known here.",
         ),
         Key(
+            name="autocomplete_model",
+            kind=MODEL_ID,
+            default="default_model",
+            doc="The model for `/v1/completions` and `/infill` requests that name none, or one that is "
+            "not known here: a small one for an editor's completions, beside the default model.",
+        ),
+        Key(
             name="strict_models",
             kind=BOOLEAN,
             default="false",
             doc="Answer 404 to an unknown model name instead of using `default_model`.",
+        ),
+        Key(
+            name="discover",
+            kind=BOOLEAN,
+            default="true",
+            doc="Where no model is named, here or on the command line: look for servers that run on "
+            "this machine already, and use their models.",
+            example="false",
         ),
         Key(
             name="web_search",
@@ -432,7 +767,7 @@ def sections(kind: Kind = ROOT, path: str = "") -> list[tuple[str, Section]]:
             return sections(kind.item, f"{path}[]")
         case MapOf():
             return sections(kind.item, f"{path}.{kind.key.says.upper()}")
-        case Scalar():
+        case Scalar() | Words():
             return []
 
 
@@ -460,11 +795,15 @@ models:
   nomic-embed:
     path: ~/models/nomic-embed-text-v1.5.gguf
     embeddings: true
+  small-coder:
+    hub: unsloth/Qwen2.5-Coder-3B-GGUF:Q4_K_M
+    ttl: 10m
 
 aliases:
   claude-*: qwen3-8b
   claude-opus-*: big-coder
 
 default_model: qwen3-8b
+autocomplete_model: small-coder
 """
 """The example on the reference page; a test reads it."""

@@ -11,6 +11,7 @@ secret. What they need to know of the world comes in with ``Place``; no I/O here
 import math
 import os.path
 import re
+import shlex
 from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 from typing import Final, get_args
@@ -19,13 +20,18 @@ from urllib.parse import urlsplit
 import msgspec
 
 from homeport.config.problems import WrongValueError, near
-from homeport.spec import EngineName, UpstreamDialect
+from homeport.spec import BackendName, EngineName, RunnerName, UpstreamDialect
 
 MAX_ID: Final = 256
 """Longest model id or alias; file systems end names at 255."""
 
 ENGINES: Final[tuple[str, ...]] = get_args(EngineName)
+BACKENDS: Final[tuple[str, ...]] = get_args(BackendName)
 DIALECTS: Final[tuple[str, ...]] = get_args(UpstreamDialect)
+RUNNERS: Final[tuple[str, ...]] = get_args(RunnerName)
+IMAGE_TYPES: Final = ("prebuilt", "build")
+ALSO_ENGINES: Final = {"llama": "llamacpp", "llama.cpp": "llamacpp"}
+"""Other spellings; ``llama`` is that of ``models.yaml`` files."""
 _BOOLEANS: Final = {
     **dict.fromkeys(("true", "yes", "on"), True),
     **dict.fromkeys(("false", "no", "off"), False),
@@ -36,6 +42,13 @@ _UNITS: Final = {
     **{f"{letter}ib": 1024**n for n, letter in enumerate("kmg", 1)},
     **{f"{letter}b": 1000**n for n, letter in enumerate("kmg", 1)},
 }
+_DURATIONS: Final = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_HUB_ID: Final = re.compile(
+    r"(?P<repository>[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95})(:(?P<quant>[\w.-]{1,40}))?",
+    re.ASCII,
+)
+"""``org/name``, and ``:Q4_K_M`` for one of the repository's GGUF files."""
+_MODEL_FILES: Final = (".gguf", ".safetensors", ".bin", ".engine")
 _VARIABLE: Final = re.compile(r"os\.environ/(?P<litellm>\w+)|\$\{(?P<shell>\w+)\}")
 
 
@@ -96,13 +109,14 @@ def count(value: str, place: Place) -> int:
 
 
 def seconds(value: str, place: Place) -> float:
+    found = re.fullmatch(r"([0-9_.e+-]+)\s*([a-z]*)", value.strip().casefold())
     try:
-        number = float(value)
-    except ValueError:
+        number = float(found[1]) * _DURATIONS[found[2]] if found else math.nan
+    except (ValueError, KeyError):
         number = math.nan
     if not (math.isfinite(number) and number > 0):
         raise WrongValueError(
-            f"must be a number of seconds above 0, is '{value}'", "write 30 or 0.5"
+            f"must be a number of seconds above 0, is '{value}'", "write 30 or 0.5, 10m or 1h"
         )
     return number
 
@@ -204,15 +218,37 @@ def sha256(value: str, place: Place) -> str:
 
 
 def engine(value: str, place: Place) -> str:
-    if value not in ENGINES:
-        raise WrongValueError(f"is not an engine: '{value}'", near(value, ENGINES))
-    return value
+    return _one_of(ENGINES, ALSO_ENGINES.get(value, value), "an engine")
+
+
+def backend(value: str, place: Place) -> str:
+    return _one_of(BACKENDS, ALSO_ENGINES.get(value, value), "a backend with defaults")
 
 
 def dialect(value: str, place: Place) -> str:
-    if value not in DIALECTS:
-        raise WrongValueError(f"is not a dialect: '{value}'", near(value, DIALECTS))
+    return _one_of(DIALECTS, value, "a dialect")
+
+
+def runner(value: str, place: Place) -> str:
+    return _one_of(RUNNERS, value, "a runner")
+
+
+def image_type(value: str, place: Place) -> str:
+    return _one_of(IMAGE_TYPES, value, "a type of image")
+
+
+def _one_of(words: tuple[str, ...], value: str, what: str) -> str:
+    if value not in words:
+        raise WrongValueError(f"is not {what}: '{value}'", near(value, words))
     return value
+
+
+def sleep_level(value: str, place: Place) -> int:
+    if value not in ("1", "2"):
+        raise WrongValueError(
+            f"must be 1 or 2, is '{value}'", "leave the key out to stop the engine instead"
+        )
+    return int(value)
 
 
 def secret(value: str, place: Place) -> str:
@@ -244,8 +280,66 @@ def path(value: str, place: Place) -> str:
         hint = "check the name"
         if full != value:
             hint += f"; it was looked for at {full}"
+        if is_hub_id(value):
+            hint += "; a model on the Hugging Face hub is named by hub: ORG/NAME"
         raise WrongValueError(f"there is no file or folder '{value}'", hint)
     return full
+
+
+def hub_id(value: str, place: Place) -> str:
+    if not is_hub_id(value):
+        raise WrongValueError(
+            f"is not a model on the Hugging Face hub: '{value}'",
+            "write ORG/NAME, or ORG/NAME:Q4_K_M for one GGUF of it; a file goes under path",
+        )
+    return value
+
+
+def is_hub_id(value: str) -> bool:
+    """By its form alone; a file's name is none."""
+    return bool(_HUB_ID.fullmatch(value)) and not value.casefold().endswith(_MODEL_FILES)
+
+
+def split_hub_id(value: str) -> tuple[str, str | None]:
+    """``org/name:Q4_K_M`` → the repository, and which of its GGUF files."""
+    found = _HUB_ID.fullmatch(value)
+    assert found, "has been checked"
+    return found["repository"], found["quant"]
+
+
+def image(value: str, place: Place) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][\w.\-/:@]*", value, re.ASCII):
+        raise WrongValueError(
+            f"is not a container image: '{value}'", "write NAME, NAME:TAG or REGISTRY/NAME:TAG"
+        )
+    return value
+
+
+def image_tag(value: str, place: Place) -> str:
+    if not re.fullmatch(r"[\w][\w.+-]{0,127}", value, re.ASCII):
+        raise WrongValueError(f"is not a version: '{value}'", "write the image's tag: v0.12.0")
+    return value
+
+
+def words(value: str, place: Place) -> tuple[str, ...]:
+    """A command line, split as a shell would; nothing in it is expanded."""
+    try:
+        return tuple(shlex.split(any_text(value, place)))
+    except ValueError as error:  # shlex: "No closing quotation"
+        raise WrongValueError(
+            f"cannot be split: {str(error).casefold()}", "close the quote, or write a list"
+        ) from None
+
+
+def flag(value: str, place: Place) -> str:
+    """The name of a flag as mappings of arguments write it: ``max_model_len``, or a flag itself."""
+    if re.fullmatch(r"-{1,2}[A-Za-z0-9][\w.-]*", value, re.ASCII):
+        return value
+    if not re.fullmatch(r"[A-Za-z][\w.-]*", value, re.ASCII):
+        raise WrongValueError(
+            f"is not a flag: '{value}'", "write max_model_len, or --max-model-len"
+        )
+    return f"-{value}" if len(value) == 1 else "--" + value.replace("_", "-")
 
 
 def executable(value: str, place: Place) -> str:
