@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,70 @@ async def test_responses(slim: Gateway, engine: FakeEngine, stream: bool) -> Non
         else:
             response = await client.responses.create(**arguments)
     assert [(item.type, item.name) for item in response.output] == [("function_call", "weather")]
+
+
+def chat(**fields: Any) -> dict[str, Any]:
+    functions = [{"name": name, "parameters": SCHEMA} for name in NAMES]
+    return {
+        "model": "fake",
+        "messages": [{"role": "user", "content": "Read my files", "name": "me"}],
+        "tools": [{"type": "function", "function": function} for function in functions],
+        **fields,
+    }
+
+
+@either
+@pytest.mark.parametrize("as_text", [False, True], ids=["call", "text"])
+async def test_chat(slim: Gateway, engine: FakeEngine, stream: bool, as_text: bool) -> None:
+    text = '<tool_call>{"name": "find_tools", "arguments": {"query": "weather"}}</tool_call>'
+    engine.script(Answer(text=text) if as_text else replace(ASKS, text="Hm."), CALLS)
+    arguments = chat(seed=5, presence_penalty=0.5)
+    async with openai.AsyncOpenAI(base_url=f"{slim.base_url}/v1", api_key="x") as client:
+        if stream:
+            async with client.chat.completions.stream(**arguments) as events:
+                async for _ in events:
+                    pass
+                answer: Any = await events.get_final_completion()
+        else:
+            answer = await client.chat.completions.create(**arguments)
+    [choice] = answer.choices
+    [call] = choice.message.tool_calls
+    assert (call.function.name, call.function.arguments) == ("weather", '{"a":"Tokyo"}')
+    assert choice.finish_reason == "tool_calls"
+    assert choice.message.role == "assistant"
+    assert (choice.message.content or "") == ("" if as_text else "Hm.")
+    assert shown(engine) == [
+        ["find_tools", "read_file", "list_files"],
+        ["find_tools", "read_file", "list_files", "weather"],
+    ]
+    first, second = (exchange["body"] for exchange in engine.chats())
+    assert first["messages"] == arguments["messages"]
+    assert second["messages"][:1] == first["messages"]
+    assert [m["role"] for m in second["messages"][1:]] == ["assistant", "tool"]
+    assert second["messages"][-1]["content"] == "These tools can be called now: weather"
+    assert (second["seed"], second["presence_penalty"]) == (5, 0.5)
+
+
+@pytest.mark.parametrize("more", [{"n": 2}, {"logprobs": True}, {"tool_choice": "none"}])
+async def test_chat_requests_that_are_not_translated(
+    slim: Gateway, engine: FakeEngine, more: dict[str, Any]
+) -> None:
+    engine.script(Answer(text="Hello"))
+    async with openai.AsyncOpenAI(base_url=f"{slim.base_url}/v1", api_key="x") as client:
+        answer = await client.chat.completions.create(**chat(**more))
+    assert answer.choices[0].message.content == "Hello"
+    [names] = shown(engine)
+    assert names == (["find_tools", "read_file", "list_files"] if "tool_choice" in more else NAMES)
+
+
+async def test_chat_requests_with_few_tools_pass(slim: Gateway, engine: FakeEngine) -> None:
+    engine.script(Answer(text="<think>Hm.</think>Hello"))
+    arguments = chat()
+    arguments["tools"] = arguments["tools"][:2]
+    async with openai.AsyncOpenAI(base_url=f"{slim.base_url}/v1", api_key="x") as client:
+        answer = await client.chat.completions.create(**arguments)
+    assert answer.choices[0].message.content == "<think>Hm.</think>Hello"
+    assert shown(engine) == [NAMES[:2]]
 
 
 @either

@@ -484,8 +484,8 @@ MODEL: Final = Section(
             default="all",
             doc="Show the model at most so many of a request's tools, those that fit the "
             "conversation's first user turn best and those it has called, and a tool `find_tools` by "
-            "which it can ask for others. For models that drown in tools; for Anthropic and "
-            "Responses clients.",
+            "which it can ask for others. For models that drown in tools. A Chat request that asks for "
+            "several answers or log probabilities goes on with all of its tools.",
             example="20",
         ),
     ),

@@ -6,6 +6,8 @@
 import time
 from typing import Protocol
 
+import msgspec
+
 from homeport.errors import ClientError, RequestFault, UpstreamError
 from homeport.routing.catalog import RequestKind
 from homeport.server.http import new_id
@@ -47,6 +49,9 @@ from homeport.wire.upstream_dialects import SPOKEN
 from homeport.wire.web_search import SearchCalls
 
 CHAT_PATH = "/v1/chat/completions"
+
+_raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_raw_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 class Call(Protocol):
@@ -129,15 +134,28 @@ class ChatCall:
     def engine_body(self, endpoint: Endpoint) -> bytes:
         if (at := self._request.image_at) is not None:
             refuse_images(endpoint, at)
-        if endpoint.dialect != "openai_chat" or self._translated is not None:
-            return self._translated_body(endpoint)
-        return openai_chat.relay_request(self._body, self._request, endpoint.engine, endpoint.model)
+        if endpoint.dialect != "openai_chat":
+            self.path = SPOKEN[endpoint.dialect].path
+            self._translated = self._translated or TranslatedChat(
+                openai_chat_neutral.neutral(self._body)
+            )
+            return self._translated.engine_body(endpoint)
+        body = openai_chat.relay_request(self._body, self._request, endpoint.engine, endpoint.model)
+        if self._translated is None and (request := self._too_many_tools(endpoint)) is not None:
+            self._translated = TranslatedChat(request)
+        return body if self._translated is None else self._translated.slimmed(body, endpoint)
 
-    def _translated_body(self, endpoint: Endpoint) -> bytes:
-        self.path = SPOKEN[endpoint.dialect].path
-        if self._translated is None:
-            self._translated = TranslatedChat(openai_chat_neutral.neutral(self._body))
-        return self._translated.engine_body(endpoint)
+    def _too_many_tools(self, endpoint: Endpoint) -> Request | None:
+        """The request, where the model shall be shown fewer tools. Only one whose answer can be
+        translated: with what needs the engine's own (several answers, logprobs) all tools go on."""
+        limit = endpoint.max_tools
+        if limit is None or len(self._request.tools or ()) <= limit:
+            return None
+        try:
+            request = openai_chat_neutral.neutral(self._body)
+        except ClientError:
+            return None
+        return request if slimming.is_slimmed(request, limit) else None
 
     @property
     def has_tools(self) -> bool:
@@ -155,6 +173,8 @@ class ChatCall:
         return relay_body(body, self.model or endpoint.model.name)
 
     async def act(self) -> bytes:
+        if self._translated is not None:
+            await self._translated.mending.act()  # a search for tools: the client is told nothing
         return b""
 
     def asks_again(self) -> bool:
@@ -203,7 +223,7 @@ class AnthropicCall:
         pdf_text: anthropic.PdfText = anthropic.no_pdf,
         searcher: WebSearcher | None = None,
     ) -> None:
-        self._body = body
+        self._body, self._counting = body, counting
         self._request = anthropic.decode(body, counting=counting, pdf_text=pdf_text)
         self._request_id = ""
         self._is_native = self._is_opened = False
@@ -222,10 +242,12 @@ class AnthropicCall:
         return openai_chat.encode(self._mending.asked(endpoint), endpoint.engine, endpoint.model)
 
     def _may_pass(self, endpoint: Endpoint) -> bool:
-        """Whether the bytes go to an engine's own ``/v1/messages``, which is right in all they ask."""
+        """Whether the bytes go to an engine's own ``/v1/messages``, which is right in all they ask.
+        Engines count the tokens of chats."""
         right = endpoint.engine.native_messages
         return endpoint.dialect == "anthropic" or (
             right is not None
+            and not self._counting
             and not self._mending.searches
             and not self._mending.slims(endpoint)
             and features_of(self._request) <= right
@@ -325,23 +347,44 @@ class AnthropicCall:
 
 
 class TranslatedChat:
-    """A Chat Completions client's request to an engine that is asked in another dialect."""
+    """A Chat Completions client's request to an engine that is asked in another dialect, or whose
+    answer may call ``find_tools``, which the gateway answers itself."""
 
     def __init__(self, request: Request) -> None:
         self.mending = Mending(request)
+        self._request = request
         self._model = request.model
         self._single_call = request.parallel_tool_calls is False
+        self._out: ChatStream | None = None
 
     def engine_body(self, endpoint: Endpoint) -> bytes:
-        spoken = SPOKEN[endpoint.dialect]
-        return spoken.encode(self.mending.request, endpoint.engine, endpoint.model)
+        return self._encoded(self.mending.asked(endpoint), endpoint)
+
+    def slimmed(self, relayed: bytes, endpoint: Endpoint) -> bytes:
+        """The client's own body, but for its tools and, behind its messages, what the model was told
+        about others: fields that a translation would lose (seed, penalties) stay."""
+        asked, before = (
+            _raw_fields(self._encoded(request, endpoint))
+            for request in (self.mending.asked(endpoint), self._request)
+        )
+        fields = _raw_fields(relayed)
+        messages = [
+            *_raw_list(fields["messages"]),
+            *_raw_list(asked["messages"])[len(_raw_list(before["messages"])) :],
+        ]
+        fields["messages"] = msgspec.Raw(msgspec.json.encode(messages))
+        fields["tools"] = asked.get("tools", fields["tools"])
+        return msgspec.json.encode(fields)
+
+    def _encoded(self, request: Request, endpoint: Endpoint) -> bytes:
+        return SPOKEN[endpoint.dialect].encode(request, endpoint.engine, endpoint.model)
 
     def whole(self, body: bytes, endpoint: Endpoint) -> tuple[bytes, Usage | None]:
         events = self.mending.events_of(body, endpoint)
         if self.mending.is_broken:
             return b"", None
         answer = encode_completion(
-            events,
+            [*self.mending.shown, *events],
             completion_id=new_id("chatcmpl-"),
             model=self._model or endpoint.model.name,
             created_at_s=int(time.time()),
@@ -352,7 +395,7 @@ class TranslatedChat:
     def translation(
         self, endpoint: Endpoint, request_id: str, wants_usage: bool
     ) -> StreamTranslation:
-        out = ChatStream(
+        self._out = self._out or ChatStream(
             completion_id=new_id("chatcmpl-"),
             model=self._model or endpoint.model.name,
             created_at_s=int(time.time()),
@@ -360,7 +403,8 @@ class TranslatedChat:
             wants_usage=wants_usage,
             single_call=self._single_call,
         )
-        return FromChat(out, self.mending.stages(endpoint), SPOKEN[endpoint.dialect].decoder())
+        decoder = SPOKEN[endpoint.dialect].decoder()
+        return FromChat(self._out, self.mending.stages(endpoint), decoder)
 
 
 class Mending:
@@ -388,8 +432,8 @@ class Mending:
 
     def stages(self, endpoint: Endpoint) -> Stages | None:
         """None where there is nothing to do."""
-        mending = self._rescue(endpoint)
         self._is_slimmed = self.slims(endpoint)
+        mending = self._rescue(endpoint)
         names = [web_search.NAME] if self._searcher is not None else []
         if self._is_slimmed:
             names.append(slimming.FIND.name)
@@ -413,7 +457,10 @@ class Mending:
             return None
         may_ask_again = endpoint.rescue_retry and self._tools and not self._has_asked_again
         self._check = CallCheck() if may_ask_again else None
-        return stages(self._tools, starts_inside=endpoint.starts_thinking, last=self._check)
+        tools = self._tools
+        if tools and self._is_slimmed:
+            tools = (*tools, slimming.FIND)  # it may be called as text, too
+        return stages(tools, starts_inside=endpoint.starts_thinking, last=self._check)
 
     def events_of(self, body: bytes, endpoint: Endpoint) -> list[Event]:
         """A whole answer of the engine's. Raises ``UpstreamError``, also for a failure inside it."""
