@@ -85,7 +85,7 @@ def _served() -> Iterator[Served]:
         port = processes.free_port()
         (Path(folder) / "home").mkdir()
         env = dict.fromkeys(contestants.HOMES, f"{folder}/home")
-        command = [sys.executable, "-m", "homeport", "serve", "--port", str(port)]
+        command = [sys.executable, "-m", "homeport", "serve", "--demo", "--port", str(port)]
         gateway = processes.spawn("homeport", command, port, Path(folder), env)
         try:
             processes.wait_healthy(gateway, "/health", START_S)

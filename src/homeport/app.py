@@ -16,15 +16,18 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+import msgspec
 import structlog
 import uvloop
 
 from homeport.demo import demo_model_path
+from homeport.engines import detect
 from homeport.engines.probes import Finding, Probe
 from homeport.engines.records import Record, learned
 from homeport.errors import ConfigError, UpstreamError
 from homeport.routing.catalog import Catalog, Entry
 from homeport.runtime.check import findings
+from homeport.runtime.discovery import Found, look_around
 from homeport.runtime.instance import Instance
 from homeport.runtime.managed import ManagedInstance
 from homeport.runtime.probe import discover
@@ -51,6 +54,8 @@ FIRST_DISCOVERY_S = 0.5
 class Narrator(Protocol):
     """Hears what a person would want to know."""
 
+    def found(self, found: Found) -> None: ...
+
     def listening(self, url: str, settings: Settings) -> None: ...
 
     def model_loading(self, model_id: str) -> None: ...
@@ -73,15 +78,7 @@ def with_demo(settings: Settings) -> Settings:
     if settings.models or settings.upstreams:
         return settings
     demo = ModelSettings(id=DEMO_ID, path=str(demo_model_path()))
-    return Settings(
-        server=settings.server,
-        models=(demo,),
-        aliases=settings.aliases,
-        default_model=DEMO_ID,
-        strict_models=settings.strict_models,
-        web_search=settings.web_search,
-        default_aliases=settings.default_aliases,
-    )
+    return msgspec.structs.replace(settings, models=(demo,), default_model=DEMO_ID)
 
 
 class App:
@@ -92,7 +89,7 @@ class App:
     ) -> None:
         """``records`` are what ``run_check`` found out about engines. Binds the socket. Raises
         ``ConfigError`` when that is impossible."""
-        self._settings = settings = with_demo(settings)
+        self._settings = settings
         self._narrator = narrator
         self._learned = functools.partial(learned, records=records)
         server = settings.server
@@ -117,6 +114,7 @@ class App:
         self._client = Client(
             connect_timeout_s=limits.connect_timeout_s, idle_timeout_s=limits.idle_timeout_s
         )
+        self._settings = await self._looked_around(self._settings)
         self._directory = Directory()
         gateway = Gateway(
             self._settings.server,
@@ -191,6 +189,17 @@ class App:
         await asyncio.gather(*(instance.stop() for instance in instances), return_exceptions=True)
 
     # ------------------------------------------------------------------- models
+
+    async def _looked_around(self, settings: Settings) -> Settings:
+        """The settings; where they name no model, with the servers that run on this machine, and
+        where there is none, with the demo model."""
+        if settings.models or settings.upstreams or not settings.discover:
+            return with_demo(settings)
+        servers = await look_around(self._client.fetch, own_port=self.port)
+        for found in servers:
+            self._narrator.found(found)
+        taken = tuple(found.url for found in servers if found.is_taken)
+        return with_demo(msgspec.structs.replace(settings, upstreams=taken))
 
     def _publish_configured(self) -> list[Instance]:
         """What the configuration names; upstreams' models come when they answer."""
@@ -277,7 +286,8 @@ class App:
 
 
 def _entry(endpoint: Endpoint) -> Entry:
-    return Entry(id=endpoint.model.name, aliases=endpoint.model.aliases)
+    model = endpoint.model
+    return Entry(id=model.name, aliases=model.aliases, is_embedding=detect.is_embedding(model.name))
 
 
 def _shown(host: str) -> str:

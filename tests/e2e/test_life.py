@@ -51,7 +51,7 @@ class Serve:
         }
         self.began = time.monotonic()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "homeport", "serve", *arguments],
+            [sys.executable, "-m", "homeport", "serve", "--no-discover", *arguments],
             cwd=folder,
             env=env,
             stdin=subprocess.DEVNULL,

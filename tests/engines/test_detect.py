@@ -145,3 +145,23 @@ def test_no_gguf_says_what_where_and_what_next() -> None:
     assert "not a GGUF model file" in str(raised.value)
     assert "models/m.safetensors" in str(raised.value)
     assert "hint: " in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "is_embedding"),
+    [
+        ("nomic-embed-text:latest", True),
+        ("text-embedding-nomic", True),
+        ("Qwen/Qwen3-Embedding-0.6B", True),
+        ("BAAI/bge-m3", True),
+        ("intfloat/multilingual-e5-large", True),
+        ("bge-reranker-v2-m3", True),
+        ("all-minilm:22m", True),
+        ("qwen3:8b", False),
+        ("gemma-3n-E4B-it", False),
+        ("org/the-bigger-one", False),
+        ("", False),
+    ],
+)
+def test_embedding_models_by_their_names(name: str, is_embedding: bool) -> None:
+    assert detect.is_embedding(name) == is_embedding

@@ -42,14 +42,17 @@ class Gateway:
         folder: Path,
         *arguments: str,
         wait_ready: bool = True,
+        discover: bool = False,
+        port: int = 0,
         env: dict[str, str] | None = None,
     ) -> None:
+        """Told of no model it serves the demo, whatever runs on this machine; unless `discover`."""
         self._folder = folder
-        self._arguments = arguments
+        self._arguments = arguments if discover else ("--no-discover", *arguments)
         self._wait_ready = wait_ready
         self._extra_env = env or {}
         self._process: subprocess.Popen[bytes] | None = None
-        self.port = 0
+        self.port = port
 
     def __repr__(self) -> str:
         code = self._process.poll() if self._process else "not started"
@@ -59,7 +62,7 @@ class Gateway:
     # life
 
     def start(self) -> Self:
-        self.port = free_port()
+        self.port = self.port or free_port()
         command = [sys.executable, "-m", "homeport", "serve", "--host", "127.0.0.1"]
         command += ["--port", str(self.port), *self._arguments]
         with self._output_path.open("wb") as output:

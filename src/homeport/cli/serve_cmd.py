@@ -9,8 +9,9 @@ import gc
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
@@ -18,7 +19,11 @@ import structlog
 
 from homeport.cli import output
 from homeport.config import dialects, load
-from homeport.spec import Endpoint, ModelSettings, Settings
+from homeport.engines import detect
+from homeport.spec import Endpoint, ModelFacts, ModelSettings, Settings
+
+if TYPE_CHECKING:  # heavy
+    from homeport.runtime.discovery import Found
 
 EXIT_CUT = 1  # requests under way were cut
 LEVELS = ("debug", "info", "warning", "error")
@@ -42,6 +47,13 @@ LEVELS = ("debug", "info", "warning", "error")
 @click.option("--default-model", metavar="NAME", help="Model for names that nobody knows.")
 @click.option("--strict-models", is_flag=True, default=None, help="404 for unknown names instead.")
 @click.option(
+    "--no-discover",
+    "no_discover",
+    is_flag=True,
+    help="Do not look for model servers on this machine's usual ports.",
+)
+@click.option("--demo", "demo", is_flag=True, help="Serve the demo model, whatever runs here.")
+@click.option(
     "--log-level", type=click.Choice(LEVELS), default="warning", show_default=True, help="For logs."
 )
 @click.option("--json", "as_json", is_flag=True, help="Start-up talk as JSON lines on stdout.")
@@ -57,13 +69,15 @@ def serve(
     port: int | None,
     default_model: str | None,
     strict_models: bool | None,
+    no_discover: bool,
+    demo: bool,
     log_level: str,
     as_json: bool,
 ) -> None:
     """Serve models on one port, in the OpenAI and the Anthropic API.
 
-    Without --model, --upstream and a configuration, a small demo model that comes with homeport is
-    served.
+    Without --model, --upstream and a configuration, the model servers that run on this machine are
+    served; where there is none, a small demo model that comes with homeport.
     """
     flags = load.Overrides(
         host=host,
@@ -74,9 +88,12 @@ def serve(
         strict_models=strict_models,
     )
     settings = load.settings(file, os.environ, flags)
+    if demo:
+        settings = msgspec.structs.replace(settings, models=(), upstreams=(), default_model=None)
     settings = msgspec.structs.replace(
         settings,
         default_aliases=aliases,
+        discover=settings.discover and not (no_discover or demo),
         models=tuple(
             _with_flags(model, ctx, binary) if i < len(models) else model
             for i, model in enumerate(settings.models)
@@ -141,6 +158,23 @@ class TerminalNarrator:
     def __init__(self) -> None:
         self._url = ""
         self._is_demo = self._is_ready = self._has_told = False
+        self._found: set[str] = set()
+
+    def found(self, found: "Found") -> None:
+        server = f"{detect.title(found.engine)} on port {found.port}"
+        match found.state:
+            case "ready":
+                self._found.update(model.name for model in found.models)
+                output.say(f"found {server}: {_listed(found.models)}")
+            case "loading":
+                output.say(f"found {server}, which is still loading")
+            case "wants_key":
+                output.warning(f"{server} wants a key, and is left alone", hint=WANTS_KEY)
+            case "gateway":
+                output.warning(
+                    f"LiteLLM on port {found.port} may lead back here, and is left alone",
+                    hint=f"to serve its models all the same: --upstream {found.url}/v1",
+                )
 
     def listening(self, url: str, settings: Settings) -> None:
         self._url = url
@@ -152,9 +186,10 @@ class TerminalNarrator:
         output.say(f"  loading {model_id} …")
 
     def model_ready(self, model_id: str, endpoint: Endpoint) -> None:
-        context = endpoint.model.context_tokens
-        size = f", {context} tokens of context" if context else ""
-        output.say(f"  {model_id} is ready ({endpoint.engine.engine}{size})")
+        if model_id not in self._found:  # else it has been named
+            context = endpoint.model.context_tokens
+            size = f", {context} tokens of context" if context else ""
+            output.say(f"  {model_id} is ready ({endpoint.engine.engine}{size})")
         self._is_ready = True
         self._tell_how()
 
@@ -185,6 +220,23 @@ class TerminalNarrator:
         output.say("stopped")
 
 
+def _listed(models: Sequence[ModelFacts]) -> str:
+    shown = [
+        model.name + (f" ({model.context_tokens} tokens)" if model.context_tokens else "")
+        for model in models[:MAX_LISTED]
+    ]
+    more = len(models) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")
+
+
+MAX_LISTED = 8
+"""An Ollama may have dozens."""
+
+WANTS_KEY = (
+    "write it into the configuration file: a model with its upstream and api_key; "
+    "or leave discovery out with --no-discover"
+)
+
 DEMO = """
   This is the demo model: a few million weights that can greet, echo and call a tool.
   Serve a real one:   homeport serve --model path/to/model.gguf
@@ -198,6 +250,14 @@ HOW_TO = """
 
 class JsonNarrator:
     """One JSON object a line, on stdout: ``{"event": …}``."""
+
+    def found(self, found: "Found") -> None:
+        models = [
+            {"model": model.name, "context_tokens": model.context_tokens} for model in found.models
+        ]
+        self._tell(
+            "found", upstream=found.url, state=found.state, engine=found.engine, models=models
+        )
 
     def listening(self, url: str, settings: Settings) -> None:
         port = int(url.rpartition(":")[2])

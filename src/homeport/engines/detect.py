@@ -10,6 +10,7 @@ How a server is recognised, in this order:
 What is not recognised is ``openai_compatible``: cautious facts, nothing breaks.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -76,6 +77,32 @@ def model_facts(
     if engine == "llamacpp":
         return llamacpp.model_facts(models, props or {})
     return openai_compatible.model_facts(models)
+
+
+_TITLES: Mapping[EngineName | None, str] = {
+    "llamacpp": "llama.cpp",
+    "vllm": "vLLM",
+    "sglang": "SGLang",
+    "trtllm": "TensorRT-LLM",
+    "mlx": "MLX",
+    "ollama": "Ollama",
+}
+
+
+def title(engine: EngineName | None) -> str:
+    """What people call it."""
+    return _TITLES.get(engine, "a model server")
+
+
+_EMBEDDING = re.compile(
+    r"embed|rerank|minilm|(?:^|[/_-])(?:multilingual[-_])?(?:bge|gte|e5)[-_]", re.IGNORECASE
+)
+
+
+def is_embedding(name: str) -> bool:
+    """Whether a model that a server lists is for embeddings or reranking, by its name: no list in
+    the shape of OpenAI's says it. A guess, by which no such model becomes the default."""
+    return bool(_EMBEDDING.search(name))
 
 
 def is_gguf(head: bytes) -> bool:

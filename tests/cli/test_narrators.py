@@ -1,0 +1,53 @@
+"""What ``homeport serve`` says of the servers that it found."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from homeport.cli.serve_cmd import JsonNarrator, TerminalNarrator
+from homeport.runtime.discovery import Found
+from homeport.spec import Endpoint, EngineFacts, ModelFacts
+
+URL = "http://127.0.0.1:8080"
+MODEL = ModelFacts(name="model-x", context_tokens=32768)
+READY = Found(url=URL, state="ready", engine="llamacpp", models=(MODEL,))
+
+
+def test_models_are_named_once(capsys: pytest.CaptureFixture[str]) -> None:
+    narrator = TerminalNarrator()
+    narrator.found(READY)
+    engine = EngineFacts(engine="llamacpp")
+    narrator.model_ready("model-x", Endpoint(base_url=f"{URL}/v1", engine=engine, model=MODEL))
+    said = capsys.readouterr().err
+    assert said == "found llama.cpp on port 8080: model-x (32768 tokens)\n"
+
+
+def test_many_models_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    models = tuple(ModelFacts(name=f"m{i}") for i in range(30))
+    TerminalNarrator().found(Found(url=URL, state="ready", engine="ollama", models=models))
+    said = capsys.readouterr().err
+    assert said == "found Ollama on port 8080: m0, m1, m2, m3, m4, m5, m6, m7 and 22 more\n"
+
+
+def test_what_is_left_alone_is_told_with_the_next_step(capsys: pytest.CaptureFixture[str]) -> None:
+    narrator = TerminalNarrator()
+    narrator.found(Found(url=URL, state="wants_key"))
+    narrator.found(Found(url=URL, state="gateway"))
+    key, hint, gateway, other_hint = capsys.readouterr().err.splitlines()
+    assert key == "warning: a model server on port 8080 wants a key, and is left alone"
+    assert "api_key" in hint
+    assert "LiteLLM on port 8080" in gateway
+    assert other_hint.endswith("--upstream http://127.0.0.1:8080/v1")
+
+
+def test_programs_hear_it_too(capsys: pytest.CaptureFixture[str]) -> None:
+    JsonNarrator().found(READY)
+    assert json.loads(capsys.readouterr().out) == {
+        "event": "found",
+        "upstream": URL,
+        "state": "ready",
+        "engine": "llamacpp",
+        "models": [{"model": "model-x", "context_tokens": 32768}],
+    }
