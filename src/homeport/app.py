@@ -123,6 +123,7 @@ class App:
             Metrics(),
             started_at_s=int(time.time()),
             web_search=self._settings.web_search,
+            small_models=self._settings.small_models,
         )
         listener = listen.Listener(gateway, self._sock)
         found = self._publish_configured()

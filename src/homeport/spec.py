@@ -221,6 +221,11 @@ class WebSearchSettings(msgspec.Struct, frozen=True, kw_only=True):
     tavily: SearchAccount | None = None
 
 
+SMALL_MODELS = ("*claude*haiku*",)
+"""Names by which clients ask for the model of their small jobs: Claude Code's, with or without a
+provider in front."""
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything the user decided."""
 
@@ -236,6 +241,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     strict_models: bool = False
     discover: bool = True
     """Where no model is named: use the servers that run on this machine already."""
+    small_models: tuple[str, ...] = SMALL_MODELS
+    """Patterns; requests by such a name and without tools are background (``routing.affinity``)."""
     web_search: WebSearchSettings = WebSearchSettings()
     upstreams: tuple[str, ...] = ()
     """``--upstream`` servers: all their models are listed, the first is the default."""

@@ -59,6 +59,7 @@ aliases:
   "*": r
 default_model: small
 strict_models: true
+small_models: [tiny, "*-mini"]
 """
 
 
@@ -97,6 +98,7 @@ def test_every_key(read: Read, folder: Path) -> None:
         aliases=(("claude-*", "local"), ("*", "r")),
         default_model="local",  # an alias in the file, an id from here on
         strict_models=True,
+        small_models=("tiny", "*-mini"),
     )
 
 

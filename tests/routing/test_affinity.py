@@ -1,11 +1,21 @@
 """Slots: conversations keep theirs, background requests keep off them."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homeport.routing.affinity import Key, Slots, key_of
+from homeport.routing.affinity import (
+    SHORT_BYTES,
+    Key,
+    Slots,
+    SmallModels,
+    is_background,
+    key_of,
+)
+from homeport.spec import SMALL_MODELS
 
 MAIN, SUB, OTHER = Key("s", ""), Key("s", "agent-1"), Key("t", "")
+SMALL = Key("s", is_small=True)
 
 
 def once(slots: Slots, key: Key | None, *, background: bool = False) -> int | None:
@@ -70,6 +80,86 @@ def test_the_longest_silent_conversation_gives_way() -> None:
 def test_one_slot_and_no_key_name_no_slot() -> None:
     assert Slots(1).pick(MAIN, background=False) is None
     assert Slots(4).pick(None, background=False) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "is_small"),
+    [
+        ("claude-haiku-4-5", True),
+        ("claude-3-5-haiku-20241022", True),
+        ("Claude-Haiku-4-5-20251001", True),
+        ("anthropic/claude-haiku-4.5", True),
+        ("us.anthropic.claude-3-5-haiku-20241022-v1:0", True),
+        ("claude-sonnet-5", False),
+        ("haiku-writer-8b", False),
+        ("", False),
+    ],
+)
+def test_the_small_models_of_claude_code(name: str, is_small: bool) -> None:
+    assert (name in SmallModels(SMALL_MODELS)) is is_small
+
+
+def test_small_models_of_the_users_own() -> None:
+    mine = SmallModels(("Title-Model", "mini-*"))
+    assert [name in mine for name in ("title-model", "MINI-3", "claude-haiku-4-5")] == [1, 1, 0]
+    assert "claude-haiku-4-5" not in SmallModels(())
+
+
+@pytest.mark.parametrize(
+    ("has_tools", "is_long", "is_small", "background"),
+    [
+        (False, False, False, True),
+        (False, False, True, True),
+        (False, True, True, True),
+        (False, True, False, False),
+        (True, False, False, False),
+        (True, True, False, False),
+        (True, False, True, False),
+        (True, True, True, False),
+    ],
+)
+def test_what_is_background(
+    has_tools: bool, is_long: bool, is_small: bool, background: bool
+) -> None:
+    size = SHORT_BYTES + is_long
+    assert is_background(has_tools=has_tools, size_bytes=size, is_small=is_small) is background
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_a_small_model_beside_the_main_conversation_never_gets_its_slot(count: int) -> None:
+    """With tools, and without an agent's id: older clients say no more of their sub-agents."""
+    slots = Slots(count)
+    mine = once(slots, MAIN)
+    beside = once(slots, SMALL)
+    assert beside != mine
+    assert [once(slots, SMALL), once(slots, MAIN)] == [beside, mine]
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_a_main_conversation_by_a_small_name_is_one(count: int) -> None:
+    """The user chose that model: its titles, by the same name, are background; it comes back."""
+    slots = Slots(count)
+    mine = once(slots, SMALL)
+    assert mine == 0
+    for _ in range(3):
+        assert once(slots, SMALL, background=True) not in (mine, None)
+        assert once(slots, SMALL) == mine
+
+
+def test_a_main_conversation_that_changes_its_model_is_a_new_one() -> None:
+    slots = Slots(2)
+    assert once(slots, SMALL) == 0
+    assert once(slots, MAIN) == 0
+    assert [once(slots, SMALL), once(slots, MAIN)] == [1, 0]
+
+
+def test_an_agent_is_a_conversation_by_whatever_name() -> None:
+    headers = {b"x-claude-code-session-id": b"s", b"x-claude-code-agent-id": b"agent-1"}
+    assert key_of(headers, is_small=True) == key_of(headers) == SUB
+    session = {b"x-claude-code-session-id": b"s"}
+    assert key_of(session, is_small=True) == SMALL
+    assert key_of(session) == MAIN
+    assert key_of({}, "hash", is_small=True) == Key("hash")
 
 
 def test_session_and_agent_headers_make_the_key() -> None:

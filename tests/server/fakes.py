@@ -20,7 +20,7 @@ from homeport.runtime.instance import Instance
 from homeport.server.asgi import Gateway
 from homeport.server.directory import Directory
 from homeport.server.metrics import Metrics
-from homeport.spec import Endpoint, EngineFacts, ModelFacts, ServerSettings
+from homeport.spec import SMALL_MODELS, Endpoint, EngineFacts, ModelFacts, ServerSettings
 from homeport.upstream import Client, Sink
 
 __all__ = ["FakeClient", "FakeInstance", "Plan", "World", "chunk", "said", "whole"]
@@ -219,6 +219,7 @@ class World:
         server: ServerSettings | None = None,
         aliases: Sequence[tuple[str, str]] = (),
         strict: bool = False,
+        small_models: tuple[str, ...] = SMALL_MODELS,
     ) -> None:
         self.instances = instances or (FakeInstance("it"),)
         self.client, self.metrics, self.directory = FakeClient(), Metrics(), Directory()
@@ -235,6 +236,7 @@ class World:
             cast(Client, self.client),
             self.metrics,
             started_at_s=1_600_000_000,
+            small_models=small_models,
         )
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:

@@ -40,6 +40,7 @@ def shown(settings: Settings) -> dict[str, Any]:
         "autocomplete_model": settings.autocomplete_model,
         "strict_models": settings.strict_models,
         "discover": settings.discover,
+        "small_models": list(settings.small_models),
     }
     if search := _search(settings.web_search):
         plain["web_search"] = search

@@ -13,7 +13,7 @@ from typing import Final, Literal
 import msgspec
 
 from homeport.config import values
-from homeport.spec import LifecycleSettings, Limits, ServerSettings
+from homeport.spec import SMALL_MODELS, LifecycleSettings, Limits, ServerSettings
 from homeport.wire.search_services import SERVICES
 
 FILE_BYTES: Final = 1024 * 1024
@@ -746,6 +746,16 @@ ROOT: Final = Section(
             doc="Where no model is named, here or on the command line: look for servers that run on "
             "this machine already, and use their models.",
             example="false",
+        ),
+        Key(
+            name="small_models",
+            kind=ListOf(PATTERN, one_ok=True),
+            default=", ".join(f'"{pattern}"' for pattern in SMALL_MODELS),
+            doc="Names, or patterns, by which clients ask for the model of their small jobs. A request "
+            "by such a name and without tools never takes the slot of a conversation, however long it "
+            "is. What is listed here takes the place of the default; `[]` is none. The names lead to "
+            "models as all others do.",
+            example='["*claude*haiku*", claude-sonnet-5]',
         ),
         Key(
             name="web_search",

@@ -8,13 +8,31 @@ The policy, for ``slots`` ≥ 2 (one slot leaves nothing to choose):
 
 1. A conversation (``Key``: session and agent, or the hash of its first user turn) is pinned to a slot
    at its first request and comes back to it. Sub-agents are conversations of their own.
-2. Background requests (titles, classification) are never pinned. They take a slot that no conversation
-   holds, the last one first, and otherwise queue on the last one, which no conversation is given. With
-   two slots only, sub-agents share it: main conversations come first.
+2. Background requests are never pinned. They take a slot that no conversation holds, the last one
+   first, and otherwise queue on the last one, which no conversation is given. With two slots only,
+   sub-agents share it: main conversations come first.
 3. A conversation whose slot is busy goes to an idle slot for this once, unpinned ones first, and
    keeps its pin: its cache is still there.
 4. A new conversation takes an unpinned slot, else the one whose conversation was silent longest.
 5. When every slot that a conversation may use is busy, no slot is named: the engine queues it.
+
+What is background is told by two things, neither of which is enough. Clients run their small jobs
+(titles, summaries of fetched pages, classification) without tools, and ask for them under the name of a
+*small model* (Claude Code: its haiku tier). But a page that is summarised may be longer than a
+conversation; and a user with a single model may have every name lead to it, the small one too, and work
+under that name, or let sub-agents do so. Hence:
+
+======= ===== ========= ==================================================================
+tools   long  small     it is
+======= ===== ========= ==================================================================
+no      no    any       background
+no      yes   yes       background: a job on a long text
+no      yes   no        a conversation: a chat application's
+yes     any   no        a conversation
+yes     any   yes       with an agent's id, that agent's conversation; without one, a conversation
+                        apart from the session's main one (``Key.is_small``), which it never
+                        pushes out. If the session has no other, it *is* the main one.
+======= ===== ========= ==================================================================
 
 Pure: the caller says which request begins and ends; time is a counter of requests.
 """
@@ -23,6 +41,8 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 import msgspec
+
+from homeport.routing.catalog import Wildcard
 
 SESSION_HEADERS: Final = (
     b"x-claude-code-session-id",
@@ -42,19 +62,53 @@ MAX_KEYS: Final = 1024
 """Conversations remembered; a lost pin costs one prefill."""
 
 
+SHORT_BYTES: Final = 16 * 1024
+"""An engine's body below about 4k tokens."""
+
+
+class SmallModels:
+    """The names of small models: patterns, in which ``*`` is any text. Letter case does not count."""
+
+    def __init__(self, patterns: Iterable[str]) -> None:
+        patterns = tuple(patterns)
+        self._names = frozenset(p.casefold() for p in patterns if "*" not in p)
+        self._wildcards = tuple(Wildcard(p, "") for p in patterns if "*" in p)
+
+    def __repr__(self) -> str:
+        return f"SmallModels({sorted(self._names)}, {[w.pattern for w in self._wildcards]})"
+
+    def __contains__(self, name: str) -> bool:
+        if name.casefold() in self._names:
+            return True
+        return any(wildcard.matches(name) for wildcard in self._wildcards)
+
+
+def is_background(*, has_tools: bool, size_bytes: int, is_small: bool) -> bool:
+    """The table above."""
+    return not has_tools and (is_small or size_bytes <= SHORT_BYTES)
+
+
 class Key(msgspec.Struct, frozen=True):
     """One conversation: everything that shares a growing prompt."""
 
     session: str
     agent: str = ""
+    is_small: bool = False
+    """Asked for as a small model, and by no agent."""
 
 
-def key_of(headers: Mapping[bytes, bytes], first_user_hash: str = "") -> Key | None:
+def key_of(
+    headers: Mapping[bytes, bytes], first_user_hash: str = "", *, is_small: bool = False
+) -> Key | None:
     """The conversation that a request belongs to; None when nothing tells."""
     for name in SESSION_HEADERS:
         if session := headers.get(name):
             agent = next((v for name in AGENT_HEADERS if (v := headers.get(name))), b"")
-            return Key(session[:MAX_ID].decode("latin-1"), agent[:MAX_ID].decode("latin-1"))
+            return Key(
+                session[:MAX_ID].decode("latin-1"),
+                agent[:MAX_ID].decode("latin-1"),
+                is_small and not agent,
+            )
     return Key(first_user_hash) if first_user_hash else None
 
 
@@ -102,7 +156,8 @@ class Slots:
 
     def _new(self, key: Key) -> int | None:
         """Case 4. The last slot stays free of conversations, but for sub-agents when there are two."""
-        usable = range(1, 2) if self.slots == 2 and key.agent else range(self.slots - 1)
+        is_sub = key.agent or (key.is_small and Key(key.session) in self._pins)
+        usable = range(1, 2) if self.slots == 2 and is_sub else range(self.slots - 1)
         slot = self._idle(usable, avoid_pinned=True)
         if slot is None:
             held = (s for s in self._pins.values() if s in usable and s not in self._busy)

@@ -24,7 +24,7 @@ from homeport.server.proxy import Proxy
 from homeport.server.response_store import ResponseStore
 from homeport.server.responses import Responses
 from homeport.server.web_search import searcher_for
-from homeport.spec import ServerSettings, WebSearchSettings
+from homeport.spec import SMALL_MODELS, ServerSettings, WebSearchSettings
 from homeport.upstream import Client
 from homeport.wire.faults import Dialect
 
@@ -45,12 +45,13 @@ class Gateway:
         *,
         started_at_s: int,
         web_search: WebSearchSettings = WebSearchSettings(),  # noqa: B008  (frozen)
+        small_models: tuple[str, ...] = SMALL_MODELS,
     ) -> None:
         self._admission = Admission(server)
         self._directory, self._metrics = directory, metrics
         self._models = Models(directory, started_at_s)
         searcher = searcher_for(web_search, client)
-        proxy = Proxy(directory, client, server.limits, metrics, searcher)
+        proxy = Proxy(directory, client, server.limits, metrics, searcher, small_models)
         self._responses = Responses(proxy, server.limits, ResponseStore())
         self._routes: Final[dict[str, dict[str, Handler]]] = {
             "/v1/chat/completions": {"POST": proxy.chat_completions},

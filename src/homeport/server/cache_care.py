@@ -7,11 +7,12 @@ conversation is unknown, or whose engine has no slots, goes its way untouched.
 
 import hashlib
 from collections import OrderedDict
+from collections.abc import Iterable
 from typing import Final
 
 import structlog
 
-from homeport.routing.affinity import Key, Slots, key_of
+from homeport.routing.affinity import Key, Slots, SmallModels, is_background, key_of
 from homeport.runtime.instance import Instance
 from homeport.server.calls import Call
 from homeport.server.http import Http
@@ -23,10 +24,6 @@ log = structlog.get_logger()
 
 MAX_CONVERSATIONS: Final = 512
 """Fingerprints kept; about 30 KB for a conversation of 300 blocks."""
-
-BACKGROUND_BYTES: Final = 16 * 1024
-"""A request without tools and below about 4k tokens is a title, a summary or a classification, beside
-which some conversation runs."""
 
 
 class Placed:
@@ -46,8 +43,8 @@ class Placed:
 
 
 class CacheCare:
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
+    def __init__(self, metrics: Metrics, small_models: Iterable[str]) -> None:
+        self._metrics, self._small = metrics, SmallModels(small_models)
         self._slots: dict[str, tuple[Endpoint, Slots]] = {}
         self._last: OrderedDict[Key, tuple[str, tuple[Block, ...]]] = OrderedDict()
         """The engine's route, and what it was sent there."""
@@ -62,11 +59,14 @@ class CacheCare:
         Raises ``ClientError`` as ``Call.engine_body`` does.
         """
         body = call.engine_body(endpoint)
-        session = key_of(http.headers)
+        is_small = call.model in self._small
+        session = key_of(http.headers, is_small=is_small)
         slots = self._slots_of(call, instance, endpoint)
         if session is None and slots is None:
             return Placed(body, None, None)
-        background = not call.has_tools and len(body) <= BACKGROUND_BYTES
+        background = is_background(
+            has_tools=call.has_tools, size_bytes=len(body), is_small=is_small
+        )
         if session is not None and not background:
             self._watch(http, instance, session, call.path, body)
         if slots is None:

@@ -41,7 +41,7 @@ from homeport.server.overflow_guard import OverflowGuard
 from homeport.server.passages import PASSAGES, PassageCall
 from homeport.server.resend import Resends, resend_key
 from homeport.server.web_search import WebSearcher
-from homeport.spec import Endpoint, Limits
+from homeport.spec import SMALL_MODELS, Endpoint, Limits
 from homeport.upstream import Client, LostError
 from homeport.wire import anthropic
 
@@ -64,11 +64,12 @@ class Proxy:
         limits: Limits,
         metrics: Metrics,
         searcher: WebSearcher | None = None,
+        small_models: tuple[str, ...] = SMALL_MODELS,
     ) -> None:
         self.searcher = searcher
         self._directory, self._asking = directory, Asking(client)
         self._limits, self._metrics = limits, metrics
-        self.cache_care = CacheCare(metrics)
+        self.cache_care = CacheCare(metrics, small_models)
         self._resends = Resends(limits.resend_grace_s)
         self._guard = OverflowGuard(time.monotonic)
         self._documents = Documents()
