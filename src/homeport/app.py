@@ -10,10 +10,9 @@ stopping: no new connections, requests drain, engines stop.
 
 import asyncio
 import functools
-import itertools
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -21,16 +20,15 @@ import structlog
 import uvloop
 
 from homeport.demo import demo_model_path
-from homeport.engines import detect
 from homeport.engines.probes import Finding, Probe
 from homeport.engines.records import Record, learned
-from homeport.errors import ConfigError, UpstreamError
-from homeport.routing.catalog import Catalog, Entry
+from homeport.errors import RequestFault
+from homeport.roster import Narrator as RosterNarrator
+from homeport.roster import Roster, policy_of
 from homeport.runtime.check import findings
 from homeport.runtime.discovery import Found, look_around
-from homeport.runtime.instance import Instance
+from homeport.runtime.fleet import Fleet
 from homeport.runtime.managed import ManagedInstance
-from homeport.runtime.probe import discover
 from homeport.runtime.remote import RemoteInstance
 from homeport.server import listen
 from homeport.server.asgi import Gateway
@@ -42,16 +40,11 @@ from homeport.upstream import Client
 log = structlog.get_logger()
 
 DEMO_ID = "homeport-demo"
-DISCOVERY_PAUSES_S = (0.1, 0.2, 0.4, 0.8, 1.6, 2.0)
-"""Between questions to an upstream that does not answer; the last one for ever."""
-WATCH_PAUSE_S = 2.0
-MAX_WATCH_PAUSE_S = 30.0
-"""The same, for one whose models are known: requests for them ask without delay."""
 FIRST_DISCOVERY_S = 0.5
 """How long serving waits for upstreams to name their models, so that early clients find them."""
 
 
-class Narrator(Protocol):
+class Narrator(RosterNarrator, Protocol):
     """Hears what a person would want to know."""
 
     def found(self, found: Found) -> None: ...
@@ -60,11 +53,7 @@ class Narrator(Protocol):
 
     def model_loading(self, model_id: str) -> None: ...
 
-    def model_ready(self, model_id: str, endpoint: Endpoint) -> None: ...
-
     def model_failed(self, model_id: str, reason: str) -> None: ...
-
-    def upstream_down(self, url: str, reason: str) -> None: ...
 
     def draining(self, requests: int) -> None: ...
 
@@ -79,6 +68,13 @@ def with_demo(settings: Settings) -> Settings:
         return settings
     demo = ModelSettings(id=DEMO_ID, path=str(demo_model_path()))
     return msgspec.structs.replace(settings, models=(demo,), default_model=DEMO_ID)
+
+
+class Unmeasured:
+    """Engines are started without asking how much memory they need."""
+
+    def need_bytes(self, model: ModelSettings) -> int:
+        return 0
 
 
 class App:
@@ -126,33 +122,37 @@ class App:
             small_models=self._settings.small_models,
         )
         listener = listen.Listener(gateway, self._sock)
-        found = self._publish_configured()
+        self._fleet = Fleet(policy_of(self._settings.lifecycle, None))
+        self._roster = Roster(
+            self._settings,
+            fetch=self._client.fetch,
+            fleet=self._fleet,
+            directory=self._directory,
+            narrator=self._narrator,
+            learned=self._learned,
+            needs=Unmeasured(),
+        )
         try:
             async with asyncio.TaskGroup() as group:
-                await self._serve(group, listener, found)
+                await self._serve(group, listener)
         finally:
-            await self._stop_engines()
+            await self._fleet.close()
             await self._client.close()
             self._narrator.stopped()
 
-    async def _serve(
-        self, group: asyncio.TaskGroup, listener: listen.Listener, configured: Sequence[Instance]
-    ) -> None:
+    async def _serve(self, group: asyncio.TaskGroup, listener: listen.Listener) -> None:
         # The socket takes connections already; they wait for those who know the models.
         self._narrator.listening(
             f"http://{_shown(self._settings.server.host)}:{self.port}", self._settings
         )
-        background = [group.create_task(self._discover_all())] if self._settings.upstreams else []
-        if background:
-            await asyncio.wait(background, timeout=FIRST_DISCOVERY_S)
+        if asking := self._roster.ask_upstreams():
+            await asyncio.wait(asking, timeout=FIRST_DISCOVERY_S)
         serving = group.create_task(listener.serve())
-        default = self._directory.catalog.default
-        background += [
+        background = [
             group.create_task(self._warm_up(instance))
-            for instance in configured
-            if instance.id == default
+            for instance in self._roster.wanted_at_start()
         ]
-        background.append(group.create_task(self._watch_remotes()))
+        background.append(group.create_task(self._roster.watch()))
         stop = group.create_task(self._stop_asked.wait())
         await asyncio.wait({serving, stop}, return_when=asyncio.FIRST_COMPLETED)
         stop.cancel()
@@ -185,10 +185,6 @@ class App:
             self._force_asked.set()
         self._stop_asked.set()
 
-    async def _stop_engines(self) -> None:
-        instances = self._directory.instances.values()
-        await asyncio.gather(*(instance.stop() for instance in instances), return_exceptions=True)
-
     # ------------------------------------------------------------------- models
 
     async def _looked_around(self, settings: Settings) -> Settings:
@@ -202,93 +198,15 @@ class App:
         taken = tuple(found.url for found in servers if found.is_taken)
         return with_demo(msgspec.structs.replace(settings, upstreams=taken))
 
-    def _publish_configured(self) -> list[Instance]:
-        """What the configuration names; upstreams' models come when they answer."""
-        self._configured: list[tuple[Entry, Instance]] = []
-        for model in self._settings.models:
-            kind = ManagedInstance if model.path is not None else RemoteInstance
-            entry = Entry(id=model.id, aliases=model.aliases, is_embedding=model.embeddings)
-            self._configured.append((entry, kind(model, self._client.fetch, learned=self._learned)))
-        self._discovered: dict[str, list[tuple[Entry, Instance]]] = {}
-        self._publish()
-        return [instance for _, instance in self._configured]
-
-    def _publish(self) -> None:
-        """One catalog of the configured models and of those that upstreams have named so far."""
-        pairs = list(self._configured)
-        for url in self._settings.upstreams:
-            pairs += self._discovered.get(url, [])
-        entries = [entry for entry, _ in pairs]
-        default = self._settings.default_model or next(
-            (entry.id for entry in entries if not entry.is_embedding), None
-        )
-        aliases = self._settings.aliases
-        if default is not None:
-            aliases += tuple((alias, default) for alias in self._settings.default_aliases)
-        catalog = Catalog(
-            entries, aliases=aliases, default=default, strict_models=self._settings.strict_models
-        )
-        instances: dict[str, Instance] = {}
-        for entry, instance in pairs:
-            instances.setdefault(entry.id, instance)
-        pending = tuple(url for url in self._settings.upstreams if url not in self._discovered)
-        self._directory.publish(catalog, instances, pending)
-
-    def _remote(self, url: str, endpoint: Endpoint) -> RemoteInstance:
-        name = endpoint.model.name
-        model = ModelSettings(id=name, upstream=url, upstream_model=name)
-        return RemoteInstance(model, self._client.fetch, endpoint=endpoint, learned=self._learned)
-
-    async def _discover_all(self) -> None:
-        async with asyncio.TaskGroup() as group:
-            for url in self._settings.upstreams:
-                group.create_task(self._discover(url))
-
-    async def _discover(self, url: str) -> None:
-        """Asks until the server answers, then lists all its models."""
-        for attempt in itertools.count():
-            try:
-                endpoints = await discover(url, None, self._client.fetch)
-                break
-            except (UpstreamError, ConfigError) as error:
-                if attempt == 0:
-                    self._narrator.upstream_down(url, str(error))
-            await asyncio.sleep(DISCOVERY_PAUSES_S[min(attempt, len(DISCOVERY_PAUSES_S) - 1)])
-        self._discovered[url] = [
-            (_entry(endpoint), self._remote(url, endpoint)) for endpoint in endpoints
-        ]
-        self._publish()
-        for endpoint in endpoints:
-            self._narrator.model_ready(endpoint.model.name, endpoint)
-
-    async def _watch_remotes(self) -> None:
-        """Asks servers that are down whether they are back: ``/readyz`` has to tell, and where it
-        keeps requests away nobody else would ask."""
-        pause_s = WATCH_PAUSE_S
-        while True:
-            remotes = (
-                i for i in self._directory.instances.values() if isinstance(i, RemoteInstance)
-            )
-            down = [remote for remote in remotes if remote.endpoint is None]
-            for remote in down:
-                remote.start()
-            pause_s = min(2 * pause_s, MAX_WATCH_PAUSE_S) if down else WATCH_PAUSE_S
-            await asyncio.sleep(pause_s)
-
-    async def _warm_up(self, instance: Instance) -> None:
-        """Starts the default model at once, so that the first request need not wait for it."""
+    async def _warm_up(self, instance: ManagedInstance) -> None:
+        """Starts what shall run from the beginning, so that the first request need not wait."""
         self._narrator.model_loading(instance.id)
         try:
-            endpoint = await instance.ensure_ready()
-        except UpstreamError as error:
+            endpoint = await self._fleet.loaded(instance)
+        except RequestFault as error:
             self._narrator.model_failed(instance.id, error.message)
         else:
             self._narrator.model_ready(instance.id, endpoint)
-
-
-def _entry(endpoint: Endpoint) -> Entry:
-    model = endpoint.model
-    return Entry(id=model.name, aliases=model.aliases, is_embedding=detect.is_embedding(model.name))
 
 
 def _shown(host: str) -> str:

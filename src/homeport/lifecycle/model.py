@@ -53,6 +53,8 @@ class Model(msgspec.Struct, kw_only=True, eq=False):
     used: int = 0
     """When it was last used: a place too."""
     ready_since: float | None = None
+    ready_place: int = 0
+    """Requests before this place waited when it became ready."""
     idle_since: float | None = None
     """Since when it has been ready, with nothing in flight and nobody waiting."""
     displaced_at: float | None = None

@@ -16,9 +16,10 @@ The policy:
    on whose end the older one relies. So a big model is not starved by small ones that always fit.
 4. **Room is made by eviction** (``lifecycle.eviction``), and all victims of a claim are decided at
    once. When each of them has been ready for ``min_dwell_s``, they *yield*: they grant only requests
-   that are older than the wish they yield to. When nothing is in flight at any of them, all are
-   stopped, and when the last is gone, the new one starts. Two models that are asked for in turn thus
-   change places once for everything that came meanwhile, not once for each request.
+   that are older than the wish they yield to, or that waited when they became ready. When nothing is
+   in flight at any of them, all are stopped, and when the last is gone, the new one starts. Two models
+   that are asked for in turn thus change places once for everything that came meanwhile, not once for
+   each request.
 5. **What can never fit is refused at once**: what is larger than the budget without the pinned models,
    or excluded by a pinned one.
 6. **Room is reserved** from the start of a model until its process is gone, by what it is said to need
@@ -223,7 +224,7 @@ class Scheduler:
             return []
         known.state, known.ready_since = "ready", now
         known.queue.limit, known.used = limit, next(self._places)
-        known.idle_since = None
+        known.ready_place, known.idle_since = known.used, None
         self._note_idle(known, now)
         return self._decide(now)
 
@@ -280,7 +281,14 @@ class Scheduler:
     # ----------------------------------------------------------------------- decisions
 
     def _decide(self, now: float) -> list[Effect]:
-        """Make all decisions that are due. Each step sees what those before it have done."""
+        """Make all decisions that are due, until none is: what one leaves may be for another."""
+        effects: list[Effect] = []
+        while made := self._pass(now):
+            effects += made
+        return effects
+
+    def _pass(self, now: float) -> list[Effect]:
+        """Each step sees what those before it have done."""
         self._wakes = []
         return [
             *self._give_up_waiting(now),
@@ -358,7 +366,8 @@ class Scheduler:
             self._wakes += [] if settled_at == inf else [settled_at]
             return
         for victim in victims:
-            places = (for_place, victim.queue.closed_to)
+            yields_to = None if for_place is None else max(for_place, victim.ready_place)
+            places = (yields_to, victim.queue.closed_to)
             victim.queue.closed_to = min((p for p in places if p is not None), default=None)
         if all(victim.queue.is_done for victim in victims):
             for victim in victims:

@@ -1,0 +1,262 @@
+"""Which models there are, and the instance behind each: configured ones, and those that running
+servers name.
+
+The roster publishes to the ``Directory``, which requests read. Engines that we start are given to the
+``Fleet``, which decides when they run; servers of others are watched here. A configuration that has
+been read anew (``apply``) touches only what has changed: an unchanged model keeps its instance, its
+loaded engine and its warm cache; an old instance of a changed one finishes its requests and is
+stopped for good.
+"""
+
+import asyncio
+import itertools
+from collections.abc import Iterator
+from typing import Protocol
+
+import msgspec
+import structlog
+
+from homeport.engines import detect
+from homeport.errors import ConfigError, UpstreamError
+from homeport.lifecycle.scheduler import Policy, Terms
+from homeport.routing.catalog import Catalog, Entry
+from homeport.runtime.fleet import Fleet
+from homeport.runtime.instance import Instance, Learned
+from homeport.runtime.managed import CommandFor, ManagedInstance
+from homeport.runtime.probe import Fetch, discover
+from homeport.runtime.remote import RemoteInstance
+from homeport.server.directory import Directory
+from homeport.spec import Endpoint, LifecycleSettings, ModelSettings, Settings
+
+log = structlog.get_logger()
+
+DISCOVERY_PAUSES_S = (0.1, 0.2, 0.4, 0.8, 1.6, 2.0)
+"""Between questions to an upstream that does not answer; the last one for ever."""
+WATCH_PAUSE_S = 2.0
+MAX_WATCH_PAUSE_S = 30.0
+"""The same, for one whose models are known: requests for them ask without delay."""
+
+
+class Narrator(Protocol):
+    """Hears what a person would want to know of models."""
+
+    def model_ready(self, model_id: str, endpoint: Endpoint) -> None: ...
+
+    def upstream_down(self, url: str, reason: str) -> None: ...
+
+
+class Needs(Protocol):
+    """What engines are expected to need (``runtime.memory``)."""
+
+    def need_bytes(self, model: ModelSettings) -> int: ...
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """What a new configuration did."""
+
+    added: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+
+
+class Roster:
+    """All models. The calls belong to the thread of the event loop."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        fetch: Fetch,
+        fleet: Fleet,
+        directory: Directory,
+        narrator: Narrator,
+        learned: Learned,
+        needs: Needs,
+        command_for: CommandFor | None = None,
+    ) -> None:
+        self._settings = settings
+        self._fetch, self._fleet, self._directory = fetch, fleet, directory
+        self._narrator, self._learned, self._needs = narrator, learned, needs
+        self._command_for = command_for
+        self._configured: dict[ModelSettings, Instance] = {}
+        """In the order of the file."""
+        self._discovered: dict[str, list[tuple[Entry, Instance]]] = {}
+        self._asking: dict[str, asyncio.Task[None]] = {}
+        """One task for each upstream whose models are not known yet."""
+        self._configured = {model: self._made(model) for model in settings.models}
+        self._publish()
+
+    def __repr__(self) -> str:
+        return f"Roster({list(self._configured.values())!r}, discovered={list(self._discovered)!r})"
+
+    @property
+    def managed(self) -> Iterator[ManagedInstance]:
+        """The engines that we start, in the order of the file."""
+        return (i for i in self._configured.values() if isinstance(i, ManagedInstance))
+
+    @property
+    def default(self) -> Instance | None:
+        default = self._directory.catalog.default
+        return None if default is None else self._directory.instances.get(default)
+
+    def settings_of(self, instance: Instance) -> ModelSettings | None:
+        """How it is configured; None for what a server named."""
+        return next((m for m, i in self._configured.items() if i is instance), None)
+
+    def wanted_at_start(self) -> list[ManagedInstance]:
+        """What is loaded before anybody asks: the default model, and what says ``preload``."""
+        first = [self.default] if isinstance(self.default, ManagedInstance) else []
+        preloaded = [
+            instance
+            for model, instance in self._configured.items()
+            if model.preload and isinstance(instance, ManagedInstance)
+        ]
+        return list(dict.fromkeys([*first, *preloaded]))
+
+    def apply(self, settings: Settings) -> Change:
+        """Takes up a new configuration; only what has changed is touched."""
+        before, self._settings = self._settings, settings
+        old = {model.id: model for model in before.models}
+        new = {model.id: model for model in settings.models}
+        kept = {model: i for model, i in self._configured.items() if new.get(model.id) == model}
+        gone = [i for model, i in self._configured.items() if model not in kept]
+        # The new ones first: requests that come meanwhile find them in the directory.
+        self._configured = {
+            model: kept.get(model) or self._made(model) for model in settings.models
+        }
+        for url in set(before.upstreams) - set(settings.upstreams):
+            self._discovered.pop(url, None)
+            if (task := self._asking.pop(url, None)) is not None:
+                task.cancel()
+        self._publish()
+        for instance in gone:
+            if isinstance(instance, ManagedInstance):
+                self._fleet.retire(instance)
+        return Change(
+            added=tuple(name for name in new if name not in old),
+            changed=tuple(n for n, model in new.items() if n in old and old[n] != model),
+            removed=tuple(name for name in old if name not in new),
+        )
+
+    # ------------------------------------------------------------------- instances
+
+    def _made(self, model: ModelSettings) -> Instance:
+        if not model.is_ours:
+            return RemoteInstance(model, self._fetch, learned=self._learned)
+        instance = ManagedInstance(
+            model,
+            self._fetch,
+            command_for=self._command_for,
+            learned=self._learned,
+            keeper=self._fleet,
+        )
+        need_bytes = self._needs.need_bytes(model)
+        self._fleet.add(instance, terms_of(model, self._settings.lifecycle, need_bytes))
+        return instance
+
+    def _publish(self) -> None:
+        """One catalog of the configured models and of those that upstreams have named so far."""
+        settings = self._settings
+        pairs = [(_configured_entry(model), i) for model, i in self._configured.items()]
+        for url in settings.upstreams:
+            pairs += self._discovered.get(url, [])
+        entries = [entry for entry, _ in pairs]
+        default = settings.default_model or next(
+            (entry.id for entry in entries if not entry.is_embedding), None
+        )
+        aliases = settings.aliases
+        if default is not None:
+            aliases += tuple((alias, default) for alias in settings.default_aliases)
+        catalog = Catalog(
+            entries, aliases=aliases, default=default, strict_models=settings.strict_models
+        )
+        instances: dict[str, Instance] = {}
+        for entry, instance in pairs:
+            instances.setdefault(entry.id, instance)
+        pending = tuple(url for url in settings.upstreams if url not in self._discovered)
+        self._directory.publish(catalog, instances, pending)
+        first = self.default
+        self._fleet.set_default(first if isinstance(first, ManagedInstance) else None)
+
+    # ------------------------------------------------------------------- servers of others
+
+    async def watch(self) -> None:
+        """Asks upstreams for their models until they have named them, and servers that are down
+        whether they are back: ``/readyz`` has to tell, and where it keeps requests away nobody else
+        would ask. Runs until it is cancelled."""
+        pause_s = WATCH_PAUSE_S
+        try:
+            while True:
+                self.ask_upstreams()
+                remotes = (
+                    i for i in self._directory.instances.values() if isinstance(i, RemoteInstance)
+                )
+                down = [remote for remote in remotes if remote.endpoint is None]
+                for remote in down:
+                    remote.start()
+                pause_s = min(2 * pause_s, MAX_WATCH_PAUSE_S) if down else WATCH_PAUSE_S
+                await asyncio.sleep(pause_s)
+        finally:
+            for task in self._asking.values():
+                task.cancel()
+
+    def ask_upstreams(self) -> list["asyncio.Task[None]"]:
+        """Begins to ask those whose models are not known; returns what has not ended."""
+        for url in self._settings.upstreams:
+            if url not in self._discovered and url not in self._asking:
+                self._asking[url] = asyncio.create_task(self._discover(url), name=f"ask {url}")
+        return list(self._asking.values())
+
+    async def _discover(self, url: str) -> None:
+        """Asks until the server answers, then lists all its models."""
+        for attempt in itertools.count():
+            try:
+                endpoints = await discover(url, None, self._fetch)
+                break
+            except (UpstreamError, ConfigError) as error:
+                if attempt == 0:
+                    self._narrator.upstream_down(url, str(error))
+            await asyncio.sleep(DISCOVERY_PAUSES_S[min(attempt, len(DISCOVERY_PAUSES_S) - 1)])
+        self._discovered[url] = [
+            (_named_entry(endpoint), self._remote(url, endpoint)) for endpoint in endpoints
+        ]
+        self._asking.pop(url, None)
+        self._publish()
+        for endpoint in endpoints:
+            self._narrator.model_ready(endpoint.model.name, endpoint)
+
+    def _remote(self, url: str, endpoint: Endpoint) -> RemoteInstance:
+        name = endpoint.model.name
+        model = ModelSettings(id=name, upstream=url, upstream_model=name)
+        return RemoteInstance(model, self._fetch, endpoint=endpoint, learned=self._learned)
+
+
+def policy_of(lifecycle: LifecycleSettings, measured_bytes: int | None) -> Policy:
+    """The scheduler's policy; ``measured_bytes`` is the budget where the user has set none."""
+    return Policy(
+        budget_bytes=lifecycle.memory_bytes or measured_bytes,
+        min_dwell_s=lifecycle.min_dwell_s,
+        return_to_default_s=lifecycle.return_to_default_s,
+        groups=lifecycle.groups,
+    )
+
+
+def terms_of(model: ModelSettings, lifecycle: LifecycleSettings, need_bytes: int) -> Terms:
+    queue, wait_s = model.max_queue, model.max_wait_s
+    return Terms(
+        need_bytes=need_bytes,
+        group=model.group,
+        pinned=model.pinned,
+        ttl_s=model.ttl_s,
+        max_queue=lifecycle.max_queue if queue is None else queue,
+        max_wait_s=lifecycle.max_wait_s if wait_s is None else wait_s,
+    )
+
+
+def _configured_entry(model: ModelSettings) -> Entry:
+    return Entry(id=model.id, aliases=model.aliases, is_embedding=model.embeddings)
+
+
+def _named_entry(endpoint: Endpoint) -> Entry:
+    model = endpoint.model
+    return Entry(id=model.name, aliases=model.aliases, is_embedding=detect.is_embedding(model.name))

@@ -1,0 +1,409 @@
+"""The engines that we start, and which of them run: the coat of ``lifecycle.scheduler``.
+
+The scheduler decides; here its effects are carried out, and what happens to engines and requests is
+told to it. Nothing here decides anything:
+
+    a request takes a lease      → request    ┐                 ┌ Grant, Refuse → the lease
+    a lease ends                 → leave      │                 │
+    an engine is ready           → ready      ├─ Scheduler ─────┤
+    an engine ended by itself    → down       │                 │
+    an engine has been stopped   → stopped    │                 ├ Start → its memory is waited for, then
+    time has passed              → tick       ┘                 │         the instance is started
+                                                                └ Stop  → the instance is stopped
+
+All of it runs in the thread of the event loop, event by event, so that two decisions never overlap.
+"""
+
+import asyncio
+import itertools
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
+from types import TracebackType
+from typing import Protocol
+
+import structlog
+
+from homeport.errors import ClientError, InternalError, RequestFault, UpstreamError
+from homeport.lifecycle.scheduler import (
+    Effect,
+    Grant,
+    Policy,
+    Refuse,
+    Residency,
+    Scheduler,
+    Start,
+    Stop,
+    Terms,
+    Ticket,
+)
+from homeport.runtime.instance import Lease
+from homeport.runtime.managed import ManagedInstance
+from homeport.spec import Endpoint
+
+log = structlog.get_logger()
+
+Work = Callable[[], Awaitable[None]]
+
+MAX_RENEWALS = 2
+"""How often a request whose engine died under it asks for a place again."""
+
+
+LOST_S = 1.0
+"""How long the end of an engine may take to be noticed after its connections have broken."""
+
+
+class Narrator(Protocol):
+    """Hears of each change that a person would want to see."""
+
+    def starting(self, instance: ManagedInstance) -> None: ...
+
+    def ready(self, instance: ManagedInstance, endpoint: Endpoint) -> None: ...
+
+    def down(self, instance: ManagedInstance, *, retry_s: float | None) -> None: ...
+
+    def stopping(self, instance: ManagedInstance, why: str) -> None: ...
+
+    def stopped(self, instance: ManagedInstance) -> None: ...
+
+
+class Memory(Protocol):
+    """What engines need and use; ``runtime.memory`` measures it."""
+
+    async def until_free(self, instance: ManagedInstance, need_bytes: int) -> None:
+        """Return when so much is really free, or when waiting for it makes no sense any more."""
+
+    async def used_bytes(self, instance: ManagedInstance) -> int | None:
+        """What it uses now, None where that is not known."""
+
+
+class NoMemory:
+    """For engines without a budget: nothing is waited for, nothing measured."""
+
+    async def until_free(self, instance: ManagedInstance, need_bytes: int) -> None:
+        pass
+
+    async def used_bytes(self, instance: ManagedInstance) -> int | None:
+        return None
+
+
+class Fleet:
+    """A ``Keeper`` (``runtime.managed``) of all engines that are ours.
+
+    ``add`` and ``retire`` change which there are; requests come in by ``instance.lease()``.
+    """
+
+    def __init__(
+        self, policy: Policy, *, narrator: Narrator | None = None, memory: Memory | None = None
+    ) -> None:
+        self._scheduler = Scheduler(policy)
+        self._narrators = [narrator] if narrator is not None else []
+        self._memory = memory or NoMemory()
+        self._members: dict[str, ManagedInstance] = {}
+        self._keys: dict[ManagedInstance, str] = {}
+        """By what the scheduler knows them: ids, but an old instance of a model that has been
+        configured anew lives on beside the new one until it is idle."""
+        self._terms: dict[str, Terms] = {}
+        self._leases: dict[Ticket, ScheduledLease] = {}
+        self._numbers = itertools.count(1)
+        self._timer: asyncio.TimerHandle | None = None
+        self._work: dict[str, asyncio.Task[None]] = {}
+        """What is being done to an engine: one thing at a time."""
+        self._arrivals: list[asyncio.Future[None]] = []
+
+    def __repr__(self) -> str:
+        return f"Fleet({list(self._members.values())!r}, waiting={self.waiting})"
+
+    # ------------------------------------------------------------------- who there is
+
+    def add(self, instance: ManagedInstance, terms: Terms) -> None:
+        key = instance.id
+        if key in self._members:
+            key = f"{instance.id}@{next(self._numbers)}"
+        self._members[key], self._keys[instance] = instance, key
+        self._terms[key] = terms
+        self._act(self._scheduler.add(key, terms, time.monotonic()))
+
+    def retire(self, instance: ManagedInstance) -> None:
+        """It has left the configuration: requests under way finish, then it is stopped for good."""
+        key = self._keys[instance]
+        self._act(self._scheduler.retire(key, time.monotonic()))
+        self._forget_if_gone(key)
+
+    def set_policy(self, policy: Policy) -> None:
+        self._act(self._scheduler.set_policy(policy, time.monotonic()))
+
+    def set_default(self, instance: ManagedInstance | None) -> None:
+        key = None if instance is None else self._keys[instance]
+        self._act(self._scheduler.set_default(key, time.monotonic()))
+
+    # ------------------------------------------------------------------- by hand
+
+    def load(self, instance: ManagedInstance) -> None:
+        """Start it as soon as there is room, as if a request had come."""
+        self._act(self._scheduler.load(self._keys[instance], time.monotonic()))
+
+    async def loaded(self, instance: ManagedInstance) -> Endpoint:
+        """Start it and wait until it is ready. Raises ``RequestFault`` as a request would."""
+        with instance.lease(takes_slot=False) as lease:
+            return lease.endpoint or await lease.ready()
+
+    def unload(self, instance: ManagedInstance) -> None:
+        """Stop it when nothing is in flight any more; a later request starts it again."""
+        self._act(self._scheduler.unload(self._keys[instance], time.monotonic()))
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for a place."""
+        return sum(not lease.is_granted for lease in self._leases.values())
+
+    def snapshot(self) -> Mapping[str, Residency]:
+        return self._scheduler.snapshot()
+
+    def key_of(self, instance: ManagedInstance) -> str:
+        return self._keys[instance]
+
+    async def close(self) -> None:
+        """Stop all engines, at once and side by side; nothing is started any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for task in self._work.values():
+            task.cancel()
+        if self._work:
+            await asyncio.wait(self._work.values())
+        for lease in self._leases.values():
+            if not lease.is_granted:
+                lease.settle(UpstreamError("unavailable", "homeport is stopping", retry_after_s=5))
+        stops = (instance.stop() for instance in self._members.values())
+        await asyncio.gather(*stops, return_exceptions=True)
+
+    # ------------------------------------------------------------------- the keeper
+
+    def lease(self, instance: ManagedInstance, *, takes_slot: bool) -> Lease:
+        return ScheduledLease(self, instance, takes_slot=takes_slot)
+
+    def became_ready(self, instance: ManagedInstance, endpoint: Endpoint) -> None:
+        key = self._keys[instance]
+        for narrator in self._narrators:
+            narrator.ready(instance, endpoint)
+        limit = endpoint.model.slots
+        self._act(self._scheduler.ready(key, time.monotonic(), limit=limit))
+        self._do(f"measure {key}", partial(self._measure, key, instance))
+
+    def went_down(
+        self, instance: ManagedInstance, *, retry_s: float | None, was_ready: bool
+    ) -> None:
+        for narrator in self._narrators:
+            narrator.down(instance, retry_s=retry_s)
+        key, now = self._keys[instance], time.monotonic()
+        self._act(self._scheduler.down(key, now, retry_s=retry_s, was_ready=was_ready))
+        self._forget_if_gone(key)
+
+    # ------------------------------------------------------------------- leases
+
+    def request(self, lease: "ScheduledLease") -> Ticket:
+        ticket = next(self._numbers)
+        self._leases[ticket] = lease
+        instance, now = lease.instance, time.monotonic()
+        key = self._keys.get(instance)
+        if key is None:
+            lease.settle(_refusal("gone", None, instance))
+        elif (why := instance.known_failure(now)) is not None:
+            lease.settle(why)
+        else:
+            self._act(self._scheduler.request(ticket, key, now, takes_slot=lease.takes_slot))
+        return ticket
+
+    def leave(self, ticket: Ticket) -> None:
+        del self._leases[ticket]
+        self._act(self._scheduler.leave(ticket, time.monotonic()))
+
+    # ------------------------------------------------------------------- effects
+
+    def _act(self, effects: Iterable[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Grant(ticket):
+                    self._leases[ticket].settle(None)
+                case Refuse(ticket, reason, retry_after_s):
+                    lease = self._leases[ticket]
+                    lease.settle(_refusal(reason, retry_after_s, lease.instance))
+                case Start(key):
+                    self._replace(key, partial(self._start, key, self._members[key]))
+                case Stop(key, why):
+                    self._replace(key, partial(self._stop, key, self._members[key], why))
+        self._set_timer()
+
+    def _replace(self, key: str, work: Work) -> None:
+        """Do this to the engine in place of what was being done to it."""
+        before = self._work.get(key)
+        if before is asyncio.current_task():
+            before = None  # it has done its work, and this comes of it
+
+        async def after_that() -> None:
+            if before is not None and not before.done():
+                before.cancel()
+                await asyncio.wait([before])
+            await work()
+
+        self._do(key, after_that)
+
+    def _do(self, name: str, work: Work) -> None:
+        async def guarded() -> None:
+            try:
+                await work()
+            except Exception:
+                log.exception("fleet.broken", work=name)
+
+        task = asyncio.create_task(guarded(), name=f"fleet {name}")
+        self._work[name] = task
+        task.add_done_callback(lambda done: self._done(name, done))
+
+    def _done(self, name: str, task: "asyncio.Task[None]") -> None:
+        if self._work.get(name) is task:
+            del self._work[name]
+
+    async def _start(self, key: str, instance: ManagedInstance) -> None:
+        for narrator in self._narrators:
+            narrator.starting(instance)
+        await self._memory.until_free(instance, self._terms[key].need_bytes)
+        instance.start()
+
+    async def _stop(self, key: str, instance: ManagedInstance, why: str) -> None:
+        for narrator in self._narrators:
+            narrator.stopping(instance, why)
+        await instance.stop()
+        for narrator in self._narrators:
+            narrator.stopped(instance)
+        self._act(self._scheduler.stopped(key, time.monotonic()))
+        self._forget_if_gone(key)
+
+    async def _measure(self, key: str, instance: ManagedInstance) -> None:
+        used = await self._memory.used_bytes(instance)
+        if used is not None and instance.endpoint is not None:
+            self._act(self._scheduler.measured(key, used, time.monotonic()))
+
+    def _forget_if_gone(self, key: str) -> None:
+        if key not in self._scheduler.snapshot():
+            instance = self._members.pop(key)
+            del self._keys[instance], self._terms[key]
+
+    def _set_timer(self) -> None:
+        wake = self._scheduler.next_wake(time.monotonic())
+        if self._timer is not None:
+            if wake is not None and self._timer.when() == wake:
+                return
+            self._timer.cancel()
+            self._timer = None
+        if wake is not None:
+            self._timer = asyncio.get_running_loop().call_at(wake, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._act(self._scheduler.tick(time.monotonic()))
+
+
+class ScheduledLease(Lease):
+    """A lease that the scheduler grants, at once or later, or refuses."""
+
+    __slots__ = (
+        "_fleet",
+        "_refused",
+        "_settled",
+        "_ticket",
+        "instance",
+        "is_granted",
+        "takes_slot",
+    )
+
+    def __init__(self, fleet: Fleet, instance: ManagedInstance, *, takes_slot: bool) -> None:
+        super().__init__(instance)
+        self._fleet, self.instance, self.takes_slot = fleet, instance, takes_slot
+        self.is_granted = False
+        self._refused: RequestFault | None = None
+        self._settled: asyncio.Future[None] | None = None
+        """For who waits."""
+        self._ticket: Ticket = 0
+
+    def settle(self, refused: RequestFault | None) -> None:
+        """Granted, or why not; called once for each time of asking."""
+        self._refused = refused
+        if refused is None:
+            self.is_granted = True
+            self.instance.in_flight += 1
+        if self._settled is not None and not self._settled.done():
+            self._settled.set_result(None)
+
+    @property
+    def endpoint(self) -> Endpoint | None:
+        return self.instance.endpoint if self.is_granted else None
+
+    async def ready(self) -> Endpoint:
+        for _ in range(MAX_RENEWALS + 1):
+            await self._wait()
+            if (endpoint := self.endpoint) is not None:
+                return endpoint
+            # Granted, but its engine died before we looked: it is asked for anew.
+            self._give_back()
+            self._ask()
+        raise self.instance.unavailable()
+
+    async def lost(self) -> bool:
+        if not await self.instance.goes_down(LOST_S):
+            return False
+        self._give_back()
+        self._ask()
+        return True
+
+    async def _wait(self) -> None:
+        if not self.is_granted and self._refused is None:
+            self._settled = asyncio.get_running_loop().create_future()
+            await self._settled
+        if self._refused is not None:
+            raise self._refused
+
+    def __enter__(self) -> "ScheduledLease":
+        self._ask()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._give_back()
+
+    def _ask(self) -> None:
+        self._refused = self._settled = None
+        self._ticket = self._fleet.request(self)
+
+    def _give_back(self) -> None:
+        if self.is_granted:
+            self.is_granted = False
+            self.instance.lease_ended()
+        self._fleet.leave(self._ticket)
+
+
+def _refusal(reason: str, retry_after_s: float | None, instance: ManagedInstance) -> RequestFault:
+    seconds = None if retry_after_s is None else max(1, round(retry_after_s))
+    match reason:
+        case "queue_full":
+            message = f"too many requests wait for {instance.id}"
+        case "waited_too_long":
+            message = f"no place became free for {instance.id} in time"
+        case "cannot_fit":
+            message = (
+                f"{instance.id} does not fit beside the models that must stay; "
+                "see lifecycle.memory, groups and pinned in the configuration"
+            )
+            return UpstreamError("unavailable", message)
+        case "gone":
+            return ClientError(
+                "not_found", f"{instance.id} has been taken out of the configuration"
+            )
+        case "failed":
+            return instance.unavailable()
+        case _:
+            return InternalError("internal", f"{instance.id}: {reason}")
+    return UpstreamError("overloaded", message, retry_after_s=seconds)

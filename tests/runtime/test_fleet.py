@@ -1,0 +1,243 @@
+"""The fleet: what the scheduler decides happens to real processes, and every lease ends.
+
+The decisions themselves are tested in ``tests/lifecycle``; here it is shown that effects reach
+engines, that what happens to engines reaches the scheduler, and that nobody waits in vain.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from homeport.errors import ClientError, RequestFault, UpstreamError
+from homeport.lifecycle.scheduler import Policy, Terms
+from homeport.runtime.fleet import Fleet
+from homeport.runtime.managed import ManagedInstance
+from homeport.spec import Command, Endpoint, ModelSettings
+from tests.runtime.conftest import Pids, fetch, stub_command, survivors, until
+
+ONE = Policy(budget_bytes=10, min_dwell_s=0.0)
+"""Room for one of the engines that follow."""
+
+
+class Engines:
+    """A fleet of stub engines: ``await engines.add("a")``."""
+
+    def __init__(self, policy: Policy, pids_file: Path) -> None:
+        self.fleet = Fleet(policy)
+        self._pids_file = pids_file
+
+    def add(self, name: str, *options: str, terms: Terms | None = None, **given: Any) -> Any:
+        def command_for(model: ModelSettings, port: int, api_key: str) -> Command:
+            return stub_command(port, "--pids", str(self._pids_file), *options)
+
+        settings = {"command_for": command_for, "backoff": lambda _: 0.05, **given}
+        model = ModelSettings(id=name, path=f"{name}.gguf")
+        instance = ManagedInstance(model, fetch, keeper=self.fleet, **settings)
+        self.fleet.add(instance, terms or Terms(need_bytes=10))
+        return instance
+
+    def pids(self) -> list[int]:
+        """Of all engines that were ever started, in order."""
+        text = self._pids_file.read_text() if self._pids_file.exists() else ""
+        return [int(pid) for pid in text.split()]
+
+    def is_idle(self) -> bool:
+        """Nothing is held and nobody waits."""
+        rows = self.fleet.snapshot().values()
+        return not self.fleet.waiting and not any(row.in_flight or row.queued for row in rows)
+
+
+@asynccontextmanager
+async def engines(pids_file: Path, policy: Policy = ONE) -> AsyncIterator[Engines]:
+    made = Engines(policy, pids_file)
+    try:
+        yield made
+    finally:
+        await made.fleet.close()
+        living = [psutil.Process(pid) for pid in made.pids() if psutil.pid_exists(pid)]
+        assert not survivors(living)
+
+
+async def ask(instance: ManagedInstance, hold_s: float = 0.0) -> Endpoint:
+    """One request: a lease, and a question to the engine."""
+    with instance.lease() as lease:
+        endpoint = lease.endpoint or await lease.ready()
+        await fetch(endpoint.base_url + "/models", {}, 5.0)
+        await asyncio.sleep(hold_s)
+        return endpoint
+
+
+async def test_a_request_starts_the_engine_and_the_next_finds_it(pids_file: Path) -> None:
+    async with engines(pids_file) as made:
+        it = made.add("it")
+        assert it.state == "stopped"
+        first = await ask(it)
+        with it.lease() as lease:
+            assert lease.endpoint is first
+            assert it.in_flight == 1
+        assert it.in_flight == 0
+        assert made.is_idle()
+
+
+async def test_room_is_made_for_another_when_the_first_is_idle(pids_file: Path) -> None:
+    async with engines(pids_file) as made:
+        one, two = made.add("one"), made.add("two")
+        await ask(one)
+        held = asyncio.create_task(ask(one, hold_s=0.3))
+        await until(lambda: one.in_flight == 1)
+        other = asyncio.create_task(ask(two))
+        await asyncio.sleep(0.1)
+        assert (one.state, two.state) == ("ready", "stopped")  # in flight: not touched
+        await held
+        await other
+        assert (one.state, two.state) == ("stopped", "ready")
+        assert made.is_idle()
+
+
+async def test_many_in_any_order_are_all_answered(pids_file: Path) -> None:
+    async with engines(pids_file) as made:
+        three = [made.add(name) for name in "abc"]
+        answers = await asyncio.gather(*(ask(three[n * 7 % 3]) for n in range(30)))
+        assert len(answers) == 30
+        assert made.is_idle()
+        assert sum(row.reserved_bytes for row in made.fleet.snapshot().values()) == 10
+        assert len(made.pids()) == 3, "each model is started once for all that wait for it"
+
+
+async def test_who_leaves_while_it_loads_leaves_nothing_behind(pids_file: Path) -> None:
+    async with engines(pids_file) as made:
+        it = made.add("it", "--ready-after", "0.3")
+        waiting = [asyncio.create_task(ask(it)) for _ in range(5)]
+        await until(lambda: made.fleet.waiting == 5)
+        for task in waiting:
+            task.cancel()
+        await asyncio.wait(waiting)
+        assert made.is_idle()
+        await ask(it)  # and it can still be used
+
+
+async def test_a_failed_start_is_told_with_the_engines_words(pids_file: Path) -> None:
+    async with engines(pids_file) as made:
+        it = made.add("it", "--say", "no such tensor", "--exit", "1", backoff=lambda _: None)
+        with pytest.raises(UpstreamError, match="no such tensor"):
+            await ask(it)
+        with pytest.raises(UpstreamError) as raised:  # at once, without another start
+            await ask(it)
+        assert raised.value.retry_after_s
+        assert made.is_idle()
+        assert sum(row.reserved_bytes for row in made.fleet.snapshot().values()) == 0
+
+
+async def test_a_crash_is_waited_out(pids_file: Path, noted: Pids) -> None:
+    async with engines(pids_file) as made:
+        it = made.add("it")
+        await ask(it)
+        (process,) = await noted(1)
+        process.kill()
+        await until(lambda: it.state != "ready")
+        await ask(it)
+        assert made.is_idle()
+
+
+async def test_a_request_whose_engine_dies_is_given_the_next_one(
+    pids_file: Path, noted: Pids
+) -> None:
+    async with engines(pids_file) as made:
+        it = made.add("it")
+        with it.lease() as lease:
+            first = await lease.ready()
+            (process,) = await noted(1)
+            process.kill()
+            assert await lease.lost()
+            second = await lease.ready()
+            assert second.base_url != first.base_url
+            assert it.in_flight == 1
+        assert made.is_idle()
+
+
+async def test_a_living_engine_is_not_lost(pids_file: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("homeport.runtime.fleet.LOST_S", 0.05)
+    async with engines(pids_file) as made:
+        it = made.add("it")
+        with it.lease() as lease:
+            await lease.ready()
+            assert not await lease.lost()
+            assert lease.endpoint is not None
+        assert made.is_idle()
+
+
+async def test_a_full_queue_refuses_in_the_dialects_overload(pids_file: Path) -> None:
+    async with engines(pids_file) as made:
+        it = made.add("it", "--ready-after", "0.3", terms=Terms(need_bytes=10, max_queue=1))
+        first = asyncio.create_task(ask(it))
+        await until(lambda: made.fleet.waiting == 1)
+        with pytest.raises(UpstreamError) as raised:
+            await ask(it)
+        assert raised.value.kind == "overloaded"
+        assert raised.value.retry_after_s
+        await first
+
+
+async def test_waiting_ends_after_max_wait(pids_file: Path) -> None:
+    async with engines(pids_file) as made:
+        it = made.add("it", "--ready-after", "5", terms=Terms(need_bytes=10, max_wait_s=0.2))
+        with pytest.raises(UpstreamError, match="in time"):
+            await ask(it)
+        assert made.is_idle()
+
+
+async def test_what_cannot_fit_says_so(pids_file: Path) -> None:
+    async with engines(pids_file) as made:
+        it = made.add("it", terms=Terms(need_bytes=11))
+        with pytest.raises(RequestFault, match="does not fit"):
+            await ask(it)
+
+
+async def test_idle_for_its_ttl_it_is_stopped(pids_file: Path) -> None:
+    async with engines(pids_file) as made:
+        it = made.add("it", terms=Terms(need_bytes=10, ttl_s=0.2))
+        await ask(it)
+        assert it.state == "ready"
+        await until(lambda: it.state == "stopped")
+        assert sum(row.reserved_bytes for row in made.fleet.snapshot().values()) == 0
+
+
+async def test_load_and_unload_by_hand(pids_file: Path) -> None:
+    async with engines(pids_file) as made:
+        it = made.add("it")
+        made.fleet.load(it)
+        await until(lambda: it.state == "ready")
+        made.fleet.unload(it)
+        await until(lambda: it.state == "stopped")
+        await ask(it)
+
+
+async def test_a_retired_instance_finishes_and_is_forgotten(pids_file: Path) -> None:
+    async with engines(pids_file) as made:
+        old = made.add("it")
+        held = asyncio.create_task(ask(old, hold_s=0.3))
+        await until(lambda: old.in_flight == 1)
+        new = made.add("it", terms=Terms(need_bytes=10))
+        made.fleet.retire(old)
+        with pytest.raises(ClientError, match="taken out"):
+            await ask(old)
+        asked = asyncio.create_task(ask(new))
+        await held
+        await asked
+        assert (old.state, new.state) == ("stopped", "ready")
+        assert len(made.fleet.snapshot()) == 1
+
+
+async def test_closing_ends_what_is_loading(pids_file: Path, noted: Pids) -> None:
+    async with engines(pids_file) as made:
+        it = made.add("it", "--ready-after", "60")
+        waiting = asyncio.create_task(ask(it))
+        await noted(1)
+        await made.fleet.close()
+        with pytest.raises(UpstreamError):
+            await waiting
