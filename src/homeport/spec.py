@@ -365,6 +365,10 @@ class ModelFiles(msgspec.Struct, frozen=True, kw_only=True):
     """The first bytes of the file, enough for a GGUF's metadata; of a folder: of its first GGUF."""
     config: Mapping[str, Any] | None = None
     """``config.json`` of a folder."""
+    chat_template: str | None = None
+    """Of a folder: ``chat_template.jinja``, else what ``tokenizer_config.json`` has."""
+    format: str | None = None
+    """What wrote the first safetensors file of a folder, as it says itself: ``pt``, ``mlx``."""
 
 
 class Gpu(msgspec.Struct, frozen=True, kw_only=True):
@@ -392,6 +396,8 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     engine: EngineName = "llamacpp"
     api_key: str | None = None
     """The key that it has been given; None where it takes none."""
+    model: str | None = None
+    """The name under which it will know the model; the first one that it lists when not set."""
     ready_path: str = "/health"
     """Answers 200 when the engine takes requests."""
     container: str | None = None

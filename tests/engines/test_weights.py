@@ -39,9 +39,41 @@ def test_the_largest_projector_beside_it_is_loaded_too() -> None:
 
 
 def test_a_folder_of_ggufs_begins_with_its_first_model() -> None:
-    files = folder(mmproj__gguf=3, b__gguf=20, a__gguf=10)
+    files = folder(b__gguf=20, a__gguf=10)
     assert weights.gguf(files) == "a.gguf"
-    assert weights.gguf_bytes(files) == 13
+    assert weights.gguf_bytes(files) == 10
+
+
+@pytest.mark.parametrize(
+    ("model", "projector", "others"),
+    [
+        ("Qwen2.5-VL-7B-Q4_K_M.gguf", "mmproj-F16.gguf", ()),
+        ("Qwen2.5-VL-7B-Q4_K_M.gguf", "mmproj-F16.gguf", ("Qwen2.5-VL-7B-UD-Q8_K_XL.gguf",)),
+        ("Qwen2.5-VL-7B-Q4_K_M.gguf", "mmproj-Qwen2.5-VL-7B-f16.gguf", ("gemma-3-4b.gguf",)),
+        ("gemma-3-4b-it-IQ4_XS.gguf", "gemma-3-4b-it-mmproj-bf16.gguf", ("llama-8b-Q8_0.gguf",)),
+        ("llava-v1.5-7b-Q4_K.gguf", "mmproj-model-f16.gguf", ()),
+        ("m-Q8_0-00001-of-00002.gguf", "mmproj.gguf", ("m-Q8_0-00002-of-00002.gguf",)),
+    ],
+)
+def test_a_projector_bears_its_models_name_or_none(
+    model: str, projector: str, others: tuple[str, ...]
+) -> None:
+    names = ((name, 1) for name in (model, projector, *others))
+    assert weights.projector(beside(f"/m/{model}", *names)) == projector
+
+
+@pytest.mark.parametrize(
+    ("model", "projector", "others"),
+    [
+        ("llama-8b-Q8_0.gguf", "mmproj-Qwen2.5-VL-7B-f16.gguf", ()),
+        ("llama-8b-Q8_0.gguf", "mmproj-F16.gguf", ("Qwen2.5-VL-7B-Q4_K_M.gguf",)),
+    ],
+)
+def test_a_projector_of_another_model_is_left_alone(
+    model: str, projector: str, others: tuple[str, ...]
+) -> None:
+    names = ((name, 1) for name in (model, projector, *others))
+    assert weights.projector(beside(f"/m/{model}", *names)) is None
 
 
 def test_a_projector_of_another_folder_is_not_its_own() -> None:

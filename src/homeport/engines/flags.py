@@ -38,5 +38,11 @@ def fraction(args: Sequence[str], *names: str) -> float | None:
     return share if 0 < share <= 1 else None
 
 
+def names(args: Sequence[str]) -> frozenset[str]:
+    """Return the long flags among ``args``, in one spelling. (Of short ones a value may look the
+    same: ``-1``.)"""
+    return frozenset(_same(arg.partition("=")[0]) for arg in args if arg.startswith("--"))
+
+
 def _same(name: str) -> str:
     return name.replace("_", "-") if name.startswith("--") else name

@@ -9,12 +9,14 @@ slot at the model's own training context by itself.
 """
 
 import sys
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
+from homeport.engines import weights
 from homeport.engines.answers import first_int, items, strings
+from homeport.engines.commands import Group, Image, Place, Start, with_args
 from homeport.errors import ConfigError
-from homeport.spec import Command, EngineFacts, ModelFacts, ModelSettings
+from homeport.spec import Command, EngineFacts, Machine, ModelFacts, ModelFiles, ModelSettings
 
 FACTS = EngineFacts(
     engine="llamacpp",
@@ -37,8 +39,104 @@ those would push the conversation out of the KV cache."""
 DEFAULT_CTX = 32768
 """Context per slot where none is asked for: an agent's first prompt has 15-25k tokens, and the KV
 memory of a model's full context (often 128k and more) seldom fits."""
+EMBEDDED = (sys.executable, "-m", "homeport.runtime.llamacpp_child")
 EMBEDDING_BATCH = 2048
 """An embedding input must fit into one physical batch; llama.cpp's own 512 cuts documents short."""
+
+
+def recognises(files: ModelFiles, machine: Machine) -> bool:
+    """A GGUF, by its name or its first bytes, or a folder that has one."""
+    is_file = not files.is_folder and files.head.startswith(b"GGUF")
+    return is_file or weights.gguf(files) is not None
+
+
+def arguments(
+    model: ModelSettings, files: ModelFiles | None, machine: Machine, place: Place
+) -> Iterator[Group]:
+    """Those of ``llama-server``."""
+    yield from _model(model, files, place)
+    yield from _common(model, place)
+    yield ("--jinja",)
+    yield ("--metrics",)
+    yield ("--slots",)
+
+
+def embedded(
+    model: ModelSettings, files: ModelFiles | None, machine: Machine, place: Place
+) -> Iterator[Group]:
+    """Those of ``runtime.llamacpp_child``, which has switched on by itself what needs it.
+
+    Raises ``ConfigError`` for settings that it cannot follow.
+    """
+    if model.args:
+        raise ConfigError(
+            "args need a llama-server binary; the embedded llama.cpp takes none",
+            key=f"models.{model.id}.args",
+            hint="set binary, or remove args",
+        )
+    if files is None and model.hub is not None:
+        raise ConfigError(
+            "the embedded llama.cpp does not download models",
+            key=f"models.{model.id}.hub",
+            hint=f"homeport pull {model.hub}",
+        )
+    yield from _model(model, files, place)
+    yield from _common(model, place)
+
+
+def _common(model: ModelSettings, place: Place) -> Iterator[Group]:
+    slots = model.slots or SLOTS
+    yield "--host", place.host
+    yield "--port", str(place.port)
+    yield "--alias", model.id
+    yield "-c", str((model.ctx or DEFAULT_CTX) * slots)
+    yield "-np", str(slots)
+    if model.embeddings:
+        yield ("--embeddings",)
+        yield "-ub", str(EMBEDDING_BATCH)
+
+
+def _model(model: ModelSettings, files: ModelFiles | None, place: Place) -> Iterator[Group]:
+    """The weights: of a split GGUF the first part; and the projector beside them."""
+    if files is None:
+        yield ("-hf" if model.hub else "-m"), place.model
+        return
+    name = weights.gguf(files)
+    if name is None:  # a file that is called otherwise, as in Ollama's store
+        yield "-m", place.model
+        return
+    folder = place if files.is_folder else place.parent
+    parts = weights.parts(name, files) or (name,)
+    _check_complete(model, files, parts)
+    if files.is_folder:
+        _check_only_one(model, files, parts)
+    yield "-m", folder.beside(parts[0])
+    if (projector := weights.projector(files)) is not None and not model.embeddings:
+        yield "--mmproj", folder.beside(projector)
+
+
+def _check_complete(model: ModelSettings, files: ModelFiles, parts: tuple[str, ...]) -> None:
+    wanted = weights.part_count(parts[0])
+    if len(parts) < wanted:
+        raise ConfigError(
+            f"{len(parts)} of the {wanted} files of this model are there",
+            where=files.path,
+            key=f"models.{model.id}.path",
+            hint="download the others into the same folder",
+        )
+
+
+def _check_only_one(model: ModelSettings, files: ModelFiles, parts: tuple[str, ...]) -> None:
+    others = [name for name in weights.ggufs(files) if name not in parts]
+    firsts = sorted({(weights.parts(name, files) or (name,))[0] for name in others})
+    if firsts:
+        some = ", ".join((parts[0], *firsts)[:5])
+        raise ConfigError(
+            f"this folder has {len(firsts) + 1} models: {some}",
+            where=files.path,
+            key=f"models.{model.id}.path",
+            hint="write the path of one of them",
+        )
 
 
 def command(
@@ -46,29 +144,37 @@ def command(
 ) -> Command:
     """Return how to start ``model``: with ``binary`` (a ``llama-server``), else embedded.
 
-    The key goes by the environment, because everyone on a machine can read a command line.
-
     Raises ``ConfigError`` for settings that the embedded engine cannot follow.
     """
     if model.path is None:
         raise ConfigError("a model without a path cannot be started", key=f"models.{model.id}.path")
-    if binary is None and model.args:
-        raise ConfigError(
-            "args need a llama-server binary; the embedded llama.cpp takes none",
-            key=f"models.{model.id}.args",
-            hint="set binary, or remove args",
-        )
-    start = (binary,) if binary else (sys.executable, "-m", "homeport.runtime.llamacpp_child")
-    slots = model.slots or SLOTS
-    ctx = (model.ctx or DEFAULT_CTX) * slots
-    flags = ["-m", model.path, "--host", "127.0.0.1", "--port", str(port), "--alias", model.id]
-    flags += ["-c", str(ctx), "-np", str(slots)]
-    if model.embeddings:
-        flags += ["--embeddings", "-ub", str(EMBEDDING_BATCH)]
-    if binary:
-        flags += ["--jinja", "--metrics", "--slots", *model.args]
+    place = Place(port=port, model=model.path)
+    groups = (arguments if binary else embedded)(model, None, Machine(), place)
     env = {"LLAMA_API_KEY": api_key} if api_key else {}
-    return Command(argv=(*start, *flags), env=tuple({**env, **dict(model.env)}.items()))
+    return Command(
+        argv=(*((binary,) if binary else EMBEDDED), *with_args(groups, model.args)),
+        env=tuple({**env, **dict(model.env)}.items()),
+    )
+
+
+IMAGE: Final = Image(
+    # docs/docker.md of llama.cpp (2026-11): tags are server-b<build>, server-cuda-b<build>; the entry
+    # point is llama-server, at a place that changed over time. Not looked up: this very build.
+    name="ghcr.io/ggml-org/llama.cpp",
+    version="server-cuda-b11549",
+    cpu=("ghcr.io/ggml-org/llama.cpp", "server-b11549"),
+)
+
+START: Final = Start(
+    engine="llamacpp",
+    recognises=recognises,
+    arguments=arguments,
+    script="llama-server",
+    install="install llama.cpp, which brings llama-server, and put its folder on the PATH, or give it "
+    "as binary",
+    key_env="LLAMA_API_KEY",
+    image=IMAGE,
+)
 
 
 def model_facts(models: object, props: Mapping[str, Any]) -> tuple[ModelFacts, ...]:

@@ -11,6 +11,9 @@ from posixpath import basename
 from homeport.spec import ModelFiles
 
 _PART = re.compile(r"(.*)-\d{5}-of-(\d{5})\.gguf", re.IGNORECASE | re.DOTALL)
+_PRECISION = re.compile(
+    r"(?:^|[-_.])(?:ud[-_])?(?:i?q\d\w*|tq\d\w*|bf16|fp?16|fp?32|mxfp4\w*)$", re.IGNORECASE
+)
 _WEIGHTS = (".safetensors", ".gguf", ".npz", ".bin", ".pt", ".pth", ".engine")
 """In this order: a folder often has its weights twice, and engines take the first of these."""
 
@@ -23,8 +26,13 @@ def gguf(files: ModelFiles) -> str | None:
     if not files.is_folder:
         name = basename(files.path)
         return name if name.lower().endswith(".gguf") else None
+    return min(ggufs(files), default=None)
+
+
+def ggufs(files: ModelFiles) -> tuple[str, ...]:
+    """Return all GGUFs there that are no projector."""
     names = (name for name, _ in files.names if name.lower().endswith(".gguf"))
-    return min((name for name in names if not is_projector(name)), default=None)
+    return tuple(name for name in names if not is_projector(name))
 
 
 def is_projector(name: str) -> bool:
@@ -32,19 +40,35 @@ def is_projector(name: str) -> bool:
 
 
 def projector(files: ModelFiles) -> str | None:
-    """Return the projector beside the model: in the same folder, the largest one.
+    """Return the model's projector: in the same folder, the largest one.
 
     (Repositories offer one projector in several precisions. Only one is loaded; the largest is the
     safe guess for memory and loses no sight.)
+
+    With another model's projector llama.cpp does not start. So it has to bear the model's name, or
+    none while there is one model only: ``mmproj-F16.gguf``.
     """
     model = gguf(files)
-    folder = model.rpartition("/")[0] if model else ""
+    if model is None:
+        return None
+    folder = model.rpartition("/")[0]
+    named = _stem(model)
+    is_alone = {_stem(name) for name in ggufs(files)} <= {named}
     sizes = {
         size: name
         for name, size in files.names
-        if is_projector(name) and name.rpartition("/")[0] == folder and name != model
+        if is_projector(name)
+        and name.rpartition("/")[0] == folder
+        and name != model
+        and (is_alone if (stem := _stem(name)) in ("", "model") else stem in named or named in stem)
     }
     return sizes[max(sizes)] if sizes else None
+
+
+def _stem(name: str) -> str:
+    """The model's name in a file's name: without what says part, precision and projector."""
+    stem = _PART.sub(r"\1.gguf", basename(name)).lower().removesuffix(".gguf")
+    return _PRECISION.sub("", re.sub(r"[-_.]?mmproj[-_.]?", "", stem))
 
 
 def parts(name: str, files: ModelFiles) -> tuple[str, ...]:
@@ -55,6 +79,12 @@ def parts(name: str, files: ModelFiles) -> tuple[str, ...]:
     stem, count = match[1], match[2]
     others = (_PART.fullmatch(other) for other, _ in files.names)
     return tuple(sorted(o[0] for o in others if o and (o[1], o[2]) == (stem, count)))
+
+
+def part_count(name: str) -> int:
+    """Return how many files the GGUF ``name`` consists of, by what its name says."""
+    match = _PART.fullmatch(name)
+    return int(match[2]) if match else 1
 
 
 def gguf_bytes(files: ModelFiles, *, with_projector: bool = True) -> int:

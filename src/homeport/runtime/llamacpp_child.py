@@ -1,6 +1,6 @@
 """The embedded engine: llama.cpp's own HTTP server, from the xllamacpp package, as a process.
 
-Takes the flags of ``llama-server`` that ``engines.llamacpp.command`` gives, and the key as
+Takes the flags of ``llama-server`` that ``engines.llamacpp.embedded`` gives, and the key as
 ``LLAMA_API_KEY``. Says it is ready by ``/health``, is quiet but for warnings and errors, and ends
 at once on SIGTERM: the signal's default action is right, for there is nothing to save. That it
 never outlives the gateway is ``runtime.shim``'s doing.
@@ -30,6 +30,8 @@ def main(argv: list[str]) -> int:
     params.n_ctx = options.ctx_size
     params.n_parallel = options.parallel
     params.embedding = options.embeddings
+    if options.mmproj:
+        params.mmproj.path = options.mmproj
     if options.ubatch_size:
         params.n_ubatch = options.ubatch_size
     if key := os.environ.get("LLAMA_API_KEY"):
@@ -54,6 +56,7 @@ def main(argv: list[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="homeport.runtime.llamacpp_child", allow_abbrev=False)
     parser.add_argument("-m", "--model", required=True)
+    parser.add_argument("--mmproj")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--alias", required=True)

@@ -64,16 +64,21 @@ async def ready_endpoint(
     fetch: Fetch,
     api_key: str | None = None,
     engine: EngineName | None = None,
+    ready_path: str = "/health",
+    model: str | None = None,
     timeout_s: float = STARTUP_TIMEOUT_S,
 ) -> Endpoint:
     """Wait until the engine that ``process`` is has loaded its model; return where it answers.
+
+    ``ready_path`` and ``model`` are the ``Command``'s.
 
     Raises ``StartError`` when it ends before, or is not ready after ``timeout_s``.
     """
     deadline = time.monotonic() + timeout_s
     pause_s = _FIRST_POLL_S
     while process.exit_status is None:
-        if (found := await _if_ready(base_url, fetch, api_key, engine)) is not None:
+        server = await _if_ready(base_url, fetch, api_key, engine, ready_path)
+        if server is not None and (found := _endpoint_of(server, model)) is not None:
             return found
         if time.monotonic() > deadline:
             raise StartError(f"not ready after {timeout_s:.0f} s")
@@ -84,16 +89,37 @@ async def ready_endpoint(
 
 
 async def _if_ready(
-    base_url: str, fetch: Fetch, api_key: str | None, engine: EngineName | None
-) -> Endpoint | None:
+    base_url: str,
+    fetch: Fetch,
+    api_key: str | None,
+    engine: EngineName | None,
+    ready_path: str,
+) -> Server | None:
     try:
-        status, _, _ = await fetch(f"{_root(base_url)}/health", {}, ANSWER_TIMEOUT_S)
+        headers = auth_headers(api_key, "openai_chat")
+        status, _, _ = await fetch(_root(base_url) + ready_path, headers, ANSWER_TIMEOUT_S)
         if status != 200:
             return None  # llama.cpp says 503 while it loads
-        endpoints = await discover(base_url, api_key, fetch, engine=engine)
+        return await probe(base_url, api_key, fetch, engine=engine)
     except UpstreamError:
         return None  # not listening yet
-    return endpoints[0] if endpoints else None
+
+
+def _endpoint_of(server: Server, model: str | None) -> Endpoint | None:
+    """Pick the model that the engine was started with.
+
+    1. The one that is called so.
+    2. Without a name, the first one; none: not ready yet.
+    3. mlx_lm loads what it is asked for, by the very name that it was started with: listed or not.
+    4. Any other engine that does not list the name has chosen one of its own (the user's ``args`` can
+       make it do so): the first one; none: not ready yet.
+    """
+    for endpoint in server.endpoints():
+        if model in (endpoint.model.name, *endpoint.model.aliases):
+            return endpoint  # 1.
+    if model is not None and server.engine.engine == "mlx":
+        return server.endpoint(ModelFacts(name=model))  # 3.
+    return next(iter(server.endpoints()), None)  # 2., 4.
 
 
 async def discover(
@@ -128,6 +154,8 @@ async def probe(
         return decoded(body) if status == 200 else None
 
     listed, answer_headers = await _models(base_url, headers, fetch, dialect)
+    if engine == "custom":  # what that is, nobody knows beforehand
+        engine = None
     engine = engine or detect.engine_of(listed, answer_headers)
     if engine is None:
         version = await ask("/api/version")

@@ -1,0 +1,266 @@
+"""Which engine a model is for, and how that is started: by a process or by a container. Pure.
+
+``engine_for``, in this order:
+
+1. ``engine:`` says so.
+2. ``command:`` is there: ``custom``.
+3. The files say so: each engine's ``recognises`` is asked, in the order of ``STARTS``.
+4. A model on the hub of which nothing lies here is judged by its name, as people name such
+   repositories: ``mlx-community/…`` and ``…-MLX…``, ``…-GGUF``, else weights as Hugging Face has them.
+
+``command`` and ``container_command`` put together what the engine's file has in its ``START``. The
+user's ``args`` come last and win.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from homeport.engines import (
+    containers,
+    detect,
+    llamacpp,
+    mlx,
+    sglang,
+    trtllm,
+    vllm,
+    weights,
+)
+from homeport.engines.commands import Group, Image, Place, Start, with_args
+from homeport.errors import ConfigError
+from homeport.spec import Command, EngineName, Machine, ModelFiles, ModelSettings
+
+STARTS: Final[Mapping[EngineName, Start]] = {
+    module.START.engine: module.START for module in (trtllm, llamacpp, mlx, vllm, sglang)
+}
+"""What is one engine's alone stands before what several can read."""
+
+_MLX_NAME = re.compile(r"^mlx-community/|[-_.]mlx(?:[-_.]|$)", re.IGNORECASE)
+_GGUF_NAME = re.compile(r"[-_.]gguf(?::[^/]*)?$|:[^/]+$", re.IGNORECASE)
+
+
+def engine_for(model: ModelSettings, files: ModelFiles | None, machine: Machine) -> EngineName:
+    """Return the engine that starts ``model``.
+
+    ``files`` is what lies at its path, None where it has none. Raises ``ConfigError`` when nothing
+    here can start it.
+    """
+    if model.engine is not None:  # 1.
+        return _startable(model, model.engine)
+    if model.command:  # 2.
+        return "custom"
+    if files is not None:  # 3.
+        for engine, start in STARTS.items():
+            if start.recognises(files, machine):
+                return engine
+        raise _unknown(model, files)
+    if model.hub is not None:  # 4.
+        return _by_name(model, model.hub, machine)
+    raise ConfigError("a model without a path cannot be started", key=f"models.{model.id}.path")
+
+
+def command(
+    model: ModelSettings,
+    files: ModelFiles | None,
+    machine: Machine,
+    *,
+    port: int,
+    api_key: str | None,
+    binary: str | None = None,
+) -> Command:
+    """Return how to start ``model`` as a process on ``port``.
+
+    ``binary`` is the engine's executable, or a Python that has it; without one llama.cpp is the
+    embedded one, and every other engine a ``ConfigError``.
+    """
+    engine = engine_for(model, files, machine)
+    if engine == "custom":
+        return _custom(model, port)
+    start = STARTS[engine]
+    _check_files(model, files, engine)
+    place = Place(port=port, model=model.path or model.hub or model.id)
+    arguments = start.arguments
+    if binary is not None:
+        prefix = start.prefix(binary)
+    elif engine == "llamacpp":
+        prefix, arguments = llamacpp.EMBEDDED, llamacpp.embedded
+    else:
+        raise ConfigError(
+            f"{start.script} was not found",
+            key=f"models.{model.id}.engine",
+            hint=f"{start.install}"
+            + ("; or set runner: container" if start.image is not None else ""),
+        )
+    groups = (*arguments(model, files, machine, place), *_key_flag(start, api_key))
+    return Command(
+        argv=(*prefix, *with_args(groups, model.args)),
+        env=tuple(_env(start, model, api_key).items()),
+        engine=engine,
+        api_key=_key(start, api_key),
+        model=start.known_as(model, place),
+    )
+
+
+def container_command(
+    model: ModelSettings,
+    files: ModelFiles | None,
+    machine: Machine,
+    *,
+    port: int,
+    api_key: str | None,
+    name: str,
+    labels: Mapping[str, str] | None = None,
+    docker: str = "docker",
+    hub_cache: str | None = None,
+) -> Command:
+    """Return how to start ``model`` in a container called ``name``, in the foreground.
+
+    ``hub_cache`` is this machine's Hugging Face cache (``~/.cache/huggingface``).
+    """
+    engine = engine_for(model, files, machine)
+    start = STARTS.get(engine)
+    if start is None or start.image is None:
+        raise ConfigError(
+            f"homeport runs {engine} as a process only",
+            key=f"models.{model.id}.runner",
+            hint="delete this line",
+        )
+    _check_files(model, files, engine)
+    place, mounts = containers.place(model, files, port, hub_cache)
+    image, env = start.image, _env(start, model, api_key)
+    options = containers.options(
+        model, image, machine, mounts, name=name, port=port, env=env, labels=labels or {}
+    )
+    groups = (*start.arguments(model, files, machine, place), *_key_flag(start, api_key))
+    entry = image.entry
+    return Command(
+        argv=(
+            *(docker, "run", *_words(options)),
+            *(("--entrypoint", entry[0]) if entry else ()),
+            image.reference(machine, model.image, model.version),
+            *entry[1:],
+            *with_args(groups, model.args),
+        ),
+        env=tuple(env.items()),
+        engine=engine,
+        api_key=_key(start, api_key),
+        model=start.known_as(model, place),
+        container=name,
+    )
+
+
+def image_of(engine: EngineName) -> Image | None:
+    """The engine's usual image."""
+    start = STARTS.get(engine)
+    return start.image if start is not None else None
+
+
+# --------------------------------------------------------------------------- which engine
+
+
+def _startable(model: ModelSettings, engine: EngineName) -> EngineName:
+    if engine == "custom" and not model.command:
+        raise ConfigError(
+            "'custom' needs a 'command'",
+            key=f"models.{model.id}.engine",
+            hint="add command: my-server --port {port} --weights {model}",
+        )
+    if engine in STARTS or engine == "custom":
+        return engine
+    raise ConfigError(
+        f"homeport does not start {engine}",
+        key=f"models.{model.id}.engine",
+        hint="start it yourself and give its URL as upstream",
+    )
+
+
+def _by_name(model: ModelSettings, hub: str, machine: Machine) -> EngineName:
+    if _MLX_NAME.search(hub):
+        return "mlx"
+    if _GGUF_NAME.search(hub):
+        return "llamacpp"
+    if machine.gpus:
+        return "vllm"
+    if machine.is_apple_silicon:
+        return "mlx"
+    raise _no_engine_here(model, hub, "hub")
+
+
+def _unknown(model: ModelSettings, files: ModelFiles) -> ConfigError:
+    if not files.is_folder:
+        detect.check_gguf(files.path, files.head)  # raises: else llama.cpp had recognised it
+    if vllm.is_hugging_face(files):
+        return _no_engine_here(model, files.path, "path")
+    return ConfigError(
+        f"no model that homeport knows ({_found(files)})",
+        where=files.path,
+        key=f"models.{model.id}.path",
+        hint="a model is a .gguf file, or a folder with one, or with config.json and .safetensors; "
+        "or name the engine",
+    )
+
+
+def _no_engine_here(model: ModelSettings, where: str, key: str) -> ConfigError:
+    return ConfigError(
+        "weights as Hugging Face has them, and no CUDA device was found",
+        where=where,
+        key=f"models.{model.id}.{key}",
+        hint="take a GGUF of the model, which llama.cpp runs anywhere; or name an engine that is "
+        "here: 'engine: vllm' (its CPU build), 'engine: mlx'",
+    )
+
+
+def _found(files: ModelFiles) -> str:
+    names = [name for name, _ in files.names]
+    if not names:
+        return "the folder is empty"
+    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+    return "found: " + ", ".join(names[:4]) + more
+
+
+# --------------------------------------------------------------------------- what it is given
+
+
+def _check_files(model: ModelSettings, files: ModelFiles | None, engine: EngineName) -> None:
+    """An engine that was named must be able to read what is there."""
+    if files is None or engine != "llamacpp":
+        return
+    if not files.is_folder:
+        detect.check_gguf(files.path, files.head)
+    elif weights.gguf(files) is None:
+        raise ConfigError(
+            f"no GGUF model ({_found(files)})",
+            where=files.path,
+            key=f"models.{model.id}.path",
+            hint="llama.cpp reads GGUF files only; look for a download of the model named *.gguf",
+        )
+
+
+def _custom(model: ModelSettings, port: int) -> Command:
+    """Of what it takes we know nothing: no key but the user's own, no ``/health``."""
+    source = model.path or model.hub or model.id
+    argv = (w.replace("{port}", str(port)).replace("{model}", source) for w in model.command)
+    return Command(
+        argv=(*argv, *model.args),
+        env=model.env,
+        engine="custom",
+        api_key=model.api_key,
+        ready_path="/v1/models",
+    )
+
+
+def _env(start: Start, model: ModelSettings, api_key: str | None) -> dict[str, str]:
+    key = {start.key_env: api_key} if start.key_env and api_key else {}
+    return {**start.env(model), **key, **dict(model.env)}
+
+
+def _key(start: Start, api_key: str | None) -> str | None:
+    return api_key if start.key_env or start.key_flag else None
+
+
+def _key_flag(start: Start, api_key: str | None) -> tuple[Group, ...]:
+    return ((start.key_flag, api_key),) if start.key_flag and api_key else ()
+
+
+def _words(groups: Iterable[Group]) -> tuple[str, ...]:
+    return tuple(word for group in groups for word in group)

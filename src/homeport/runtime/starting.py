@@ -1,0 +1,95 @@
+"""From a model's settings to the ``Command`` that starts its engine: what has to be looked up.
+
+``engines.starting`` decides; here its questions are answered: what lies at the path, where the
+engine's executable is, where Docker and this machine's Hugging Face cache are.
+
+An executable is looked for in this order: the model's ``binary``; the PATH; the Python that homeport
+itself runs in, where the engine is installed as a module.
+"""
+
+import importlib.util
+import os
+import re
+import shutil
+import sys
+
+from homeport.engines import starting
+from homeport.engines.commands import Start
+from homeport.errors import ConfigError
+from homeport.runtime.files import model_files
+from homeport.spec import Command, EngineName, Machine, ModelFiles, ModelSettings
+
+
+def files_of(model: ModelSettings) -> ModelFiles | None:
+    """Read what lies at the model's path; None where it has none.
+
+    Raises ``ConfigError`` when it cannot be read.
+    """
+    if model.path is None or model.command:  # a command may make of its path what it likes
+        return None
+    try:
+        return model_files(model.path)
+    except ConfigError as error:
+        error.key = f"models.{model.id}.path"
+        raise
+
+
+def engine_of(model: ModelSettings, machine: Machine) -> EngineName:
+    """Return the engine that starts ``model``. Raises ``ConfigError`` when none here can."""
+    return starting.engine_for(model, files_of(model), machine)
+
+
+def command_for(model: ModelSettings, machine: Machine, port: int, api_key: str) -> Command:
+    """Return how to start ``model`` on ``port``, by the runner that it names.
+
+    Raises ``ConfigError`` when the model cannot be read, nothing here can start it, or what would
+    is not installed.
+    """
+    files = files_of(model)
+    if model.runner == "container":
+        docker = shutil.which("docker")
+        if docker is None:
+            raise ConfigError(
+                "docker was not found",
+                key=f"models.{model.id}.runner",
+                hint="install Docker, or set runner: process",
+            )
+        return starting.container_command(
+            model,
+            files,
+            machine,
+            port=port,
+            api_key=api_key,
+            name=container_name(model, port),
+            docker=docker,
+            hub_cache=hub_cache(),
+        )
+    engine = starting.engine_for(model, files, machine)
+    start = starting.STARTS.get(engine)
+    binary = model.binary or (_found(start) if start is not None else None)
+    return starting.command(model, files, machine, port=port, api_key=api_key, binary=binary)
+
+
+def container_name(model: ModelSettings, port: int) -> str:
+    """Unique among those that run: no two have the same port."""
+    return f"homeport-{re.sub(r'[^A-Za-z0-9_.-]+', '-', model.id).strip('-.')}-{port}"
+
+
+def hub_cache() -> str:
+    """The folder that ``huggingface_hub`` takes: ``HF_HOME``, else below the user's cache."""
+    default = os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface")
+    return os.path.abspath(os.path.expanduser(os.environ.get("HF_HOME") or default))
+
+
+def _found(start: Start) -> str | None:
+    path = shutil.which(start.script)
+    if path is None and start.module and _is_installed(start.module.partition(".")[0]):
+        return sys.executable
+    return path
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
