@@ -152,6 +152,21 @@ def test_projector_and_parts_are_in_it() -> None:
     )
 
 
+def test_an_embedding_model_has_no_eyes() -> None:
+    head = written(llama())
+    both = ModelFiles(path="/m/a.gguf", names=(("a.gguf", GIB), ("mmproj.gguf", MIB)), head=head)
+    alone = ModelFiles(path="/m/a.gguf", names=(("a.gguf", GIB),), head=head)
+    embedding = model(embeddings=True)
+    assert needs.estimate_bytes(embedding, both, CPU) == needs.estimate_bytes(embedding, alone, CPU)
+
+
+def test_a_gguf_by_another_name_is_one_all_the_same() -> None:
+    head = written(llama())
+    named = ModelFiles(path="/m/a.gguf", names=(("a.gguf", GIB),), head=head)
+    blob = ModelFiles(path="/m/sha256-12", names=(("sha256-12", GIB), ("other", 5)), head=head)
+    assert needs.estimate_bytes(model(), blob, CPU) == needs.estimate_bytes(model(), named, CPU)
+
+
 def test_on_cards_llamacpp_never_takes_more_than_they_have() -> None:
     small, big = gguf_files(GIB), gguf_files(60 * GIB)
     on_cpu = needs.estimate_bytes(model(), small, CPU)
@@ -166,6 +181,7 @@ def test_a_file_that_tells_nothing_is_taken_for_a_large_one() -> None:
     unread = needs.estimate_bytes(model(), gguf_files(head=b"GGUF"), CPU)
     assert unread > needs.estimate_bytes(model(), gguf_files(), CPU)
     assert needs.estimate_bytes(model(), gguf_files(head=b"nonsense"), CPU) > 100 * MIB
+    assert needs.estimate_bytes(model(), gguf_files(architecture="clip"), CPU) == unread
 
 
 @given(st.binary(max_size=300), st.integers(1, 10**7), st.integers(1, 64))

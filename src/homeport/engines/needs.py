@@ -17,6 +17,7 @@ memory (up to 1 GiB as we start it, 8 GiB by its own default), MLX keeps up to t
 """
 
 from collections.abc import Mapping
+from posixpath import basename
 from typing import Any, Final
 
 from homeport.engines import flags, gguf, llamacpp_memory, weights
@@ -79,7 +80,8 @@ def estimate_bytes(
     engine: EngineName | None = None,
 ) -> int:
     """Return what ``model`` will need, by its files alone; 0 when they do not tell."""
-    chosen = engine or model.engine or ("llamacpp" if weights.gguf(files) else None)
+    is_gguf = files.head.startswith(b"GGUF") or weights.gguf(files) is not None
+    chosen = engine or model.engine or ("llamacpp" if is_gguf else None)
     if chosen == "llamacpp":  # 1.
         return _llamacpp_bytes(model, files, machine)
     if chosen is not None and chosen in SHARES and (cards := _cards(model, machine, chosen)):  # 2.
@@ -91,8 +93,10 @@ def estimate_bytes(
 
 
 def _llamacpp_bytes(model: ModelSettings, files: ModelFiles, machine: Machine) -> int:
-    with_projector = not flags.is_set(model.args, "--no-mmproj")
-    size = weights.gguf_bytes(files, with_projector=with_projector)
+    has_eyes = not model.embeddings and not flags.is_set(model.args, "--no-mmproj")
+    size = weights.gguf_bytes(files, with_projector=has_eyes)
+    if not size and not files.is_folder:  # a file that is called otherwise, as in Ollama's store
+        size = dict(files.names).get(basename(files.path), 0)
     if not size:
         return 0
     facts = _gguf_facts(files)
@@ -105,10 +109,12 @@ def _llamacpp_bytes(model: ModelSettings, files: ModelFiles, machine: Machine) -
 
 
 def _gguf_facts(files: ModelFiles) -> gguf.GgufFacts:
+    unknown = gguf.GgufFacts(version=0)
     try:
-        return gguf.read(files.head)
+        facts = gguf.read(files.head)
     except ConfigError:  # told when it is started; here it only means that nothing is known
-        return gguf.GgufFacts(version=0)
+        return unknown
+    return unknown if facts.architecture == "clip" else facts  # the projector's head, in a folder
 
 
 # --------------------------------------------------------------------------- 2. a share of the card
