@@ -10,7 +10,6 @@ from typing import Final
 from homeport.config.schema import (
     EXAMPLE,
     FILE_BYTES,
-    SOURCES,
     Key,
     Kind,
     ListOf,
@@ -92,10 +91,8 @@ def _row(path: str, key: Key) -> str:
         facts.append("required")
     if key.default:
         facts.append(f"default: {key.default}")
-    if key.only_with == "path":
-        facts.append("only with " + " or ".join(f"`{name}`" for name in SOURCES))
-    elif key.only_with:
-        facts.append(f"only with `{key.only_with}`")
+    if key.only_with:
+        facts.append("only with " + " or ".join(f"`{name}`" for name in key.only_with))
     if key.also:
         facts.append(f"also written `{key.also}`")
     lines = [f"### `{place}`", "", f"*{'; '.join(facts)}*", "", key.doc, ""]

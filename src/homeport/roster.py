@@ -168,7 +168,11 @@ class Roster:
         if default is not None:
             aliases += tuple((alias, default) for alias in settings.default_aliases)
         catalog = Catalog(
-            entries, aliases=aliases, default=default, strict_models=settings.strict_models
+            entries,
+            aliases=aliases,
+            default=default,
+            autocomplete=settings.autocomplete_model,
+            strict_models=settings.strict_models,
         )
         instances: dict[str, Instance] = {}
         for entry, instance in pairs:
@@ -254,7 +258,14 @@ def terms_of(model: ModelSettings, lifecycle: LifecycleSettings, need_bytes: int
 
 
 def _configured_entry(model: ModelSettings) -> Entry:
-    return Entry(id=model.id, aliases=model.aliases, is_embedding=model.embeddings)
+    repository = model.hub.partition(":")[0] if model.hub else None
+    sources = (model.path, model.hub, repository, model.upstream_model)
+    return Entry(
+        id=model.id,
+        aliases=model.aliases,
+        sources=tuple(filter(None, sources)),
+        is_embedding=model.embeddings,
+    )
 
 
 def _named_entry(endpoint: Endpoint) -> Entry:

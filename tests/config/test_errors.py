@@ -157,7 +157,7 @@ CASES = [
     Case("alias-near", "models:\n  qwen3: {path: a.gguf}\naliases:\n  c: qwen\n", 4, "aliases.c",
          "no model 'qwen'", "did you mean 'qwen3'?"),
     Case("default-unknown", ON_PATH + "default_model: n\n", 4, "default_model", "model 'n'", "known"),
-    Case("default-none", "default_model: no\n", 1, "default_model", "no model 'no'", "there are none"),
+    Case("default-none", "discover: no\ndefault_model: no\n", 2, "default_model", "model 'no'", "none"),
 ]  # fmt: skip
 
 

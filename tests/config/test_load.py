@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from homeport.config import load, schema
-from homeport.config.load import Overrides
+from homeport.config.flags import Overrides
 from homeport.config.problems import CollectedConfigError
 from homeport.errors import ConfigError
 from homeport.spec import (
@@ -228,6 +228,19 @@ def test_home(env: dict[str, str], expected: str) -> None:
     assert load.home(env) == Path(expected)
 
 
+@pytest.mark.parametrize(
+    ("env", "expected"),
+    [
+        ({"HOME": "/h"}, "/h/.local/state/homeport"),
+        ({"HOME": "/h", "XDG_STATE_HOME": "/x"}, "/x/homeport"),
+        ({"HOME": "/h", "XDG_STATE_HOME": "relative"}, "/h/.local/state/homeport"),
+        ({"HOME": "/h", "XDG_STATE_HOME": "/x", "HOMEPORT_HOME": "/o"}, "/o/state"),
+    ],
+)
+def test_state_home(env: dict[str, str], expected: str) -> None:
+    assert load.state_home(env) == Path(expected)
+
+
 def test_the_file_is_named_by_flag_then_environment_then_found_in_the_folder() -> None:
     env = {"HOMEPORT_HOME": "/o", "HOMEPORT_CONFIG": "/e.yaml"}
     assert load.config_file(Path("/f.yaml"), env) == (Path("/f.yaml"), True)
@@ -294,7 +307,7 @@ def test_a_port_of_0_by_flag_asks_for_a_free_one(file: Path) -> None:
 
 def test_upstreams_bring_names_that_the_file_does_not_know(folder: Path) -> None:
     file = folder / "c.yaml"
-    file.write_text("aliases: {gpt-*: theirs}\ndefault_model: theirs\n")
+    file.write_text("aliases: {gpt-*: theirs}\ndefault_model: theirs\ndiscover: false\n")
     with pytest.raises(CollectedConfigError, match="theirs"):
         load.settings(file, {})
     found = load.settings(file, {}, Overrides(upstreams=("http://h:1/", "http://g/v1")))

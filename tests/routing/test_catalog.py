@@ -192,6 +192,110 @@ def test_kinds_are_remembered_apart() -> None:
     _fault(CATALOG, "apart", "embeddings")
 
 
+# ------------------------------------------------------------------------ where models come from
+
+SOURCES = Catalog(
+    [
+        Entry(id="fast", aliases=("quick",), sources=("/srv/m/Qwen3-8B-Q4_K_M.gguf",)),
+        Entry(id="mlx", sources=("mlx-community/Coder-3B-8bit",)),
+        Entry(id="gguf", sources=("org/Big-GGUF:Q4_K_M", "org/Big-GGUF")),
+        Entry(id="named", sources=("/srv/n/fast.gguf",)),
+        Entry(id="coder-3b-8bit", sources=("/srv/n/other.gguf",)),
+        Entry(id="one", sources=("/a/model.gguf",)),
+        Entry(id="two", sources=("/b/model.gguf",)),
+    ],
+    aliases=[("qwen3-*", "mlx")],
+    default="mlx",
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "model_id"),
+    [
+        ("/srv/m/Qwen3-8B-Q4_K_M.gguf", "fast"),
+        ("Qwen3-8B-Q4_K_M.gguf", "fast"),
+        ("qwen3-8b-q4_k_m", "fast"),  # before a pattern, since it is that model's own
+        ("openai/Qwen3-8B-Q4_K_M", "fast"),
+        ("openai/quick", "fast"),
+        ("mlx-community/Coder-3B-8bit", "mlx"),
+        ("openai/mlx-community/coder-3b-8bit", "mlx"),
+        ("org/Big-GGUF:Q4_K_M", "gguf"),
+        ("big-gguf:q4_k_m", "gguf"),
+        ("openai/org/big-gguf", "gguf"),
+        ("Coder-3B-8bit", "coder-3b-8bit"),  # an id beats the tail of a source
+        ("/srv/n/fast.gguf", "named"),  # the longest form decides
+        ("/elsewhere/fast.gguf", "fast"),
+        ("a/model", "one"),
+        ("/b/model.gguf", "two"),
+    ],
+)
+def test_a_model_is_found_by_where_it_comes_from(name: str, model_id: str) -> None:
+    assert SOURCES.resolve(name, kind="chat") == Resolution(model_id, "normalised")
+
+
+def test_two_models_of_one_file_name_are_ambiguous() -> None:
+    assert "it could be 'one' and 'two'" in _fault(SOURCES, "model.gguf").message
+
+
+# ------------------------------------------------------------------------ completions
+
+EDITOR = Catalog(
+    [
+        Entry(id="big"),
+        Entry(id="small", aliases=("tab",)),
+        Entry(id="nomic", is_embedding=True),
+    ],
+    aliases=[("gpt-*", "big")],
+    default="big",
+    autocomplete="tab",
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "model_id", "how"),
+    [
+        ("unknown", "completions", "small", "default"),
+        (None, "completions", "small", "default"),
+        ("unknown", "chat", "big", "default"),
+        (None, "chat", "big", "default"),
+        ("big", "completions", "big", "exact"),
+        ("openai/big", "completions", "big", "normalised"),
+        ("gpt-5", "completions", "big", "wildcard"),  # the user has said so
+    ],
+)
+def test_completions_fall_to_the_autocomplete_model(
+    name: str | None, kind: RequestKind, model_id: str, how: str
+) -> None:
+    found = EDITOR.resolve(name, kind=kind)
+    assert (found.model_id, found.how) == (model_id, how)
+
+
+def test_completions_without_an_autocomplete_model_fall_to_the_default() -> None:
+    assert CATALOG.resolve("unknown", kind="completions") == Resolution("qwen3-8b", "default")
+
+
+def test_an_autocomplete_model_serves_where_there_is_no_default() -> None:
+    only = Catalog([Entry(id="small")], autocomplete="small")
+    assert only.resolve("", kind="completions") == Resolution("small", "default")
+    _fault(only, "", "chat")
+
+
+def test_a_strict_catalog_does_not_guess_for_completions_either() -> None:
+    strict = Catalog([Entry(id="s")], autocomplete="s", strict_models=True)
+    _fault(strict, "unknown", "completions")
+    assert strict.resolve(None, kind="completions").model_id == "s"
+
+
+def test_an_autocomplete_model_that_is_not_served_is_404() -> None:
+    catalog = Catalog([Entry(id="a")], default="a", autocomplete="b")
+    assert "stands for 'b', which is not served now" in _fault(catalog, "x", "completions").message
+
+
+def test_completions_never_fall_to_an_embedding_model() -> None:
+    only = Catalog([Entry(id="nomic", is_embedding=True)], autocomplete="nomic")
+    assert "is an embedding model" in _fault(only, "x", "completions").message
+
+
 # ------------------------------------------------------------------------ clashes and bounds
 
 
@@ -230,7 +334,8 @@ def test_entries_and_repr() -> None:
     assert entry.is_embedding
     assert CATALOG.get("qwen") is None
     assert CATALOG.default == "qwen3-8b"
-    expected = "Catalog(models=5, names=9, wildcards=6, default='qwen3-8b', strict=False)"
+    expected = "Catalog(models=5, names=9, wildcards=6, default='qwen3-8b', "
+    expected += "autocomplete=None, strict=False)"
     assert repr(CATALOG) == expected
 
 
@@ -266,7 +371,7 @@ entries = st.lists(
     max_size=5,
 )
 patterns = st.lists(st.tuples(st.text("abA-*", min_size=1, max_size=5), words), max_size=5)
-kinds: st.SearchStrategy[RequestKind] = st.sampled_from(["chat", "embeddings"])
+kinds: st.SearchStrategy[RequestKind] = st.sampled_from(["chat", "completions", "embeddings"])
 
 
 def _outcome(catalog: Catalog, name: str, kind: RequestKind) -> Resolution | str:

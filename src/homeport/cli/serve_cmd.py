@@ -19,6 +19,7 @@ import structlog
 
 from homeport.cli import output
 from homeport.config import dialects, load
+from homeport.config.flags import Overrides
 from homeport.engines import detect
 from homeport.spec import Endpoint, ModelFacts, ModelSettings, Settings
 
@@ -31,7 +32,16 @@ LEVELS = ("debug", "info", "warning", "error")
 
 @click.command()
 @click.option("--config", "file", type=click.Path(path_type=Path), help="Configuration file.")
-@click.option("--model", "models", multiple=True, metavar="FILE", help="GGUF file to serve.")
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    metavar="PATH|HUB-ID",
+    help="A model to serve: file, folder, or ORG/NAME on the Hugging Face hub.",
+)
+@click.option("--engine", metavar="NAME", help="What starts it: llamacpp, vllm, mlx, ...")
+@click.option("--backend", metavar="NAME", help="The same as --engine.")
+@click.option("--runner", metavar="NAME", help="process (the default) or container.")
 @click.option("--alias", "aliases", multiple=True, metavar="NAME", help="More names of the model.")
 @click.option("--ctx", type=click.IntRange(min=256), metavar="N", help="Context per request.")
 @click.option(
@@ -45,6 +55,8 @@ LEVELS = ("debug", "info", "warning", "error")
 @click.option("--host", metavar="HOST", help="Address to listen on (default 127.0.0.1).")
 @click.option("--port", type=int, metavar="N", help="Port (default 11899; 0 takes a free one).")
 @click.option("--default-model", metavar="NAME", help="Model for names that nobody knows.")
+@click.option("--autocomplete-model", metavar="NAME", help="The same for editors' completions.")
+@click.option("--max-tokens", type=int, metavar="N", help="The longest answer.")
 @click.option("--strict-models", is_flag=True, default=None, help="404 for unknown names instead.")
 @click.option(
     "--no-discover",
@@ -61,6 +73,9 @@ def serve(
     *,
     file: Path | None,
     models: tuple[str, ...],
+    engine: str | None,
+    backend: str | None,
+    runner: str | None,
     aliases: tuple[str, ...],
     ctx: int | None,
     upstreams: tuple[str, ...],
@@ -68,6 +83,8 @@ def serve(
     host: str | None,
     port: int | None,
     default_model: str | None,
+    autocomplete_model: str | None,
+    max_tokens: int | None,
     strict_models: bool | None,
     no_discover: bool,
     demo: bool,
@@ -79,17 +96,24 @@ def serve(
     Without --model, --upstream and a configuration, the model servers that run on this machine are
     served; where there is none, a small demo model that comes with homeport.
     """
-    flags = load.Overrides(
+    flags = Overrides(
         host=host,
         port=port,
         models=models,
+        engine=engine,
+        backend=backend,
+        runner=runner,
         upstreams=upstreams,
         default_model=default_model,
+        autocomplete_model=autocomplete_model,
+        max_tokens=max_tokens,
         strict_models=strict_models,
     )
     settings = load.settings(file, os.environ, flags)
     if demo:
-        settings = msgspec.structs.replace(settings, models=(), upstreams=(), default_model=None)
+        settings = msgspec.structs.replace(
+            settings, models=(), upstreams=(), default_model=None, autocomplete_model=None
+        )
     settings = msgspec.structs.replace(
         settings,
         default_aliases=aliases,

@@ -9,7 +9,7 @@ from itertools import combinations
 from typing import Final, NamedTuple
 
 from homeport.config.problems import KeyPath, Problems, near
-from homeport.config.schema import MODEL, SOURCES
+from homeport.config.schema import MODEL
 from homeport.config.values import ALSO_ENGINES, split_hub_id
 from homeport.spec import EngineName, Group, ModelSettings, Settings
 
@@ -39,8 +39,9 @@ def misfits(model: ModelSettings) -> Iterator[Misfit]:
         )
     if model.runner == "process" and model.image:
         yield Misfit("image", "this model has 'runner: process'", "delete image or runner")
-    if model.sleep is not None and model.engine not in ("vllm", None):
-        yield Misfit("sleep", f"only vllm sleeps; the engine is {model.engine}", "delete this line")
+    engine = "custom" if model.command else model.engine
+    if model.sleep is not None and engine not in ("vllm", None):
+        yield Misfit("sleep", f"only vllm sleeps; the engine is {engine}", "delete this line")
 
 
 def _engine_misfits(model: ModelSettings) -> Iterator[Misfit]:
@@ -67,8 +68,6 @@ def _command_misfits(model: ModelSettings) -> Iterator[Misfit]:
     if not any("{port}" in word for word in model.command):
         hint = "put {port} where the command line tells the server its port: --port {port}"
         yield Misfit("command", "does not say where the port goes", hint)
-    if any("{model}" in word for word in model.command) and not (model.path or model.hub):
-        yield Misfit("command", "has {model}, and there is no model", "add path: FILE or hub: ID")
 
 
 _STARTED: Final = "llamacpp, vllm, sglang, trtllm and mlx"
@@ -95,16 +94,12 @@ def no_stray_keys(settings: Settings, problems: Problems) -> None:
     """Keys that mean nothing without their sibling would be ignored in silence."""
     for model in settings.models:
         here = ("models", model.id)
-        ours = [key for key in SOURCES if problems.has((*here, key))]
-        theirs = problems.has((*here, "upstream"))
-        if bool(ours) == theirs:  # both or none: has been reported
-            continue
+        sources = [key for key in MODEL.one_of if problems.has((*here, key))]
         for key in MODEL.keys:
-            other = ours[0] if ours else "upstream"
-            is_stray = key.only_with == ("upstream" if ours else "path")
+            is_stray = key.only_with and sources and not set(key.only_with) & set(sources)
             if is_stray and problems.has((*here, key.name)):
-                goes_with = "upstream" if ours else "', '".join(SOURCES)
-                message = f"goes only with '{goes_with}'; this model has '{other}'"
+                goes_with = "', '".join(key.only_with)
+                message = f"goes only with '{goes_with}'; this model has '{sources[0]}'"
                 problems.add((*here, key.name), message, "delete this line")
 
 

@@ -8,7 +8,7 @@ A row's ``read`` (in ``config.values``) is the check; its ``doc`` is the manual.
 """
 
 from collections.abc import Callable
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 
@@ -61,8 +61,8 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     also: str = ""
     """A second spelling."""
     required: bool = False
-    only_with: Literal["", "path", "upstream"] = ""
-    """The sibling key without which this one means nothing; ``path`` stands for ``SOURCES``, too."""
+    only_with: tuple[str, ...] = ()
+    """Sibling keys; without one of them this one means nothing."""
 
 
 class Section(msgspec.Struct, frozen=True):
@@ -113,7 +113,7 @@ GROUP_NAME: Final = Scalar("group", values.model_id)
 PATTERN: Final = Scalar("name or pattern", values.alias_pattern)
 VARIABLE: Final = Scalar("variable", values.variable_name)
 
-SOURCES: Final = ("path", "hub", "command")
+OURS: Final = ("path", "hub", "command")
 """Where a model that we start an engine for comes from."""
 
 _LIMITS: Final = Limits()
@@ -225,7 +225,7 @@ SERVER: Final = Section(
 )
 
 MODEL: Final = Section(
-    one_of=(*SOURCES, "upstream"),
+    one_of=(*OURS, "upstream"),
     keys=(
         Key(
             name="path",
@@ -247,7 +247,7 @@ MODEL: Final = Section(
             kind=Words(),
             doc="The command line of a server that homeport starts, for an `engine: custom`; it must "
             "speak OpenAI's chat API. `{port}` becomes the port to listen on (on 127.0.0.1), "
-            "`{model}` the `path` or `hub` beside it. No shell reads it.",
+            "`{model}` the `path` or `hub` beside it, else the model's id. No shell reads it.",
             example="my-server --port {port} --weights {model}",
         ),
         Key(
@@ -259,17 +259,17 @@ MODEL: Final = Section(
         Key(
             name="upstream_model",
             kind=TEXT,
-            only_with="upstream",
+            only_with=("upstream",),
             default="the upstream's first model",
             doc="The name that the upstream knows the model by.",
         ),
         Key(
             name="api_key",
             kind=SECRET,
-            only_with="upstream",
+            only_with=("upstream", "command"),
             default="none",
-            doc="Key for the upstream. `${NAME}` or `os.environ/NAME` takes it from the "
-            "environment, so that it need not stand in the file.",
+            doc="Key for the upstream, or for what `command` starts. `${NAME}` or `os.environ/NAME` "
+            "takes it from the environment, so that it need not stand in the file.",
             example="${UPSTREAM_KEY}",
         ),
         Key(
@@ -285,7 +285,7 @@ MODEL: Final = Section(
         Key(
             name="dialect",
             kind=DIALECT,
-            only_with="upstream",
+            only_with=("upstream",),
             default="openai_chat",
             doc="What the upstream is asked in: `openai_chat`, or `anthropic` for one that has "
             "`/v1/messages` and no `/v1/chat/completions`. Clients of both APIs can use either.",
@@ -302,7 +302,7 @@ MODEL: Final = Section(
         Key(
             name="ctx",
             kind=COUNT,
-            only_with="path",
+            only_with=OURS,
             default="32768, or the model's own where that is less",
             doc="Context of one request, in tokens, that the engine is started with.",
             example="32768",
@@ -310,7 +310,7 @@ MODEL: Final = Section(
         Key(
             name="slots",
             kind=COUNT,
-            only_with="path",
+            only_with=OURS,
             default="2",
             doc=(
                 "Requests that the engine computes side by side, each with its own context and its own "
@@ -321,7 +321,7 @@ MODEL: Final = Section(
         Key(
             name="args",
             kind=Words(flags=True),
-            only_with="path",
+            only_with=OURS,
             default="none",
             doc="More arguments for the engine's command line: a list with one item each, one text "
             "that is split as a shell would, or a mapping: `max_model_len: 65536` is "
@@ -332,7 +332,7 @@ MODEL: Final = Section(
         Key(
             name="env",
             kind=MapOf(VARIABLE, ANY_TEXT),
-            only_with="path",
+            only_with=OURS,
             default="none",
             doc="More environment variables for the engine.",
             example="{CUDA_VISIBLE_DEVICES: 0}",
@@ -340,7 +340,7 @@ MODEL: Final = Section(
         Key(
             name="binary",
             kind=EXECUTABLE,
-            only_with="path",
+            only_with=OURS,
             default="found on PATH; for llama.cpp else the embedded one",
             doc="The engine's executable.",
             example="/opt/llama.cpp/bin/llama-server",
@@ -348,7 +348,7 @@ MODEL: Final = Section(
         Key(
             name="runner",
             kind=RUNNER,
-            only_with="path",
+            only_with=OURS,
             default="container where image is set, else process",
             doc="Whether the engine runs as a process of this machine or in a container.",
             example="container",
@@ -356,7 +356,7 @@ MODEL: Final = Section(
         Key(
             name="image",
             kind=IMAGE,
-            only_with="path",
+            only_with=OURS,
             default="the engine's own",
             doc="The container image, with or without a tag.",
             example="vllm/vllm-openai",
@@ -364,7 +364,7 @@ MODEL: Final = Section(
         Key(
             name="version",
             kind=IMAGE_TAG,
-            only_with="path",
+            only_with=OURS,
             default="one that homeport was made for",
             doc="The image's tag. A process is not looked at.",
             example="v0.12.0",
@@ -372,7 +372,7 @@ MODEL: Final = Section(
         Key(
             name="port",
             kind=PORT,
-            only_with="path",
+            only_with=OURS,
             default="a free one",
             doc="The engine's own port, on 127.0.0.1.",
             example="8080",
@@ -380,7 +380,7 @@ MODEL: Final = Section(
         Key(
             name="group",
             kind=GROUP_NAME,
-            only_with="path",
+            only_with=OURS,
             default="none",
             doc="The group under `lifecycle.groups` whose rule about living side by side holds for "
             "this model. Without one only memory decides.",
@@ -389,7 +389,7 @@ MODEL: Final = Section(
         Key(
             name="preload",
             kind=BOOLEAN,
-            only_with="path",
+            only_with=OURS,
             default="false; the default model is always preloaded",
             doc="Start the engine when homeport starts, not with the first request.",
             example="true",
@@ -397,7 +397,7 @@ MODEL: Final = Section(
         Key(
             name="pinned",
             kind=BOOLEAN,
-            only_with="path",
+            only_with=OURS,
             default="false",
             doc="Never stop the engine to make room for another.",
             example="true",
@@ -406,7 +406,7 @@ MODEL: Final = Section(
             name="ttl_s",
             kind=SECONDS,
             also="ttl",
-            only_with="path",
+            only_with=OURS,
             default="never",
             doc="Stop the engine when it has had no request for so long, counted from the end of the "
             "last one.",
@@ -416,7 +416,7 @@ MODEL: Final = Section(
             name="memory_bytes",
             kind=SIZE,
             also="memory",
-            only_with="path",
+            only_with=OURS,
             default="estimated, then measured",
             doc="What the engine needs. The larger of this and the estimate is kept free for it.",
             example="12GiB",
@@ -424,7 +424,7 @@ MODEL: Final = Section(
         Key(
             name="sleep",
             kind=SLEEP_LEVEL,
-            only_with="path",
+            only_with=OURS,
             default="stop it",
             doc="Put vLLM to sleep instead of stopping it to make room: level 1 keeps the weights in "
             "main memory, level 2 drops them. For vLLM only.",
@@ -433,7 +433,7 @@ MODEL: Final = Section(
         Key(
             name="max_queue",
             kind=COUNT,
-            only_with="path",
+            only_with=OURS,
             default="lifecycle.max_queue",
             doc="So many requests may wait for this model; more are told to come back later.",
             example="16",
@@ -442,7 +442,7 @@ MODEL: Final = Section(
             name="max_wait_s",
             kind=SECONDS,
             also="max_wait",
-            only_with="path",
+            only_with=OURS,
             default="lifecycle.max_wait_s",
             doc="A request waits no longer than this for its model.",
             example="5m",

@@ -275,7 +275,7 @@ def _for_header(value: str) -> str:
 
 def path(value: str, place: Place) -> str:
     """Absolute; relative ones start at the configuration file's folder. Must exist."""
-    full = _absolute(text(value, place), place)
+    full = absolute(text(value, place), place)
     if not place.exists(full):
         hint = "check the name"
         if full != value:
@@ -353,7 +353,7 @@ def variable_name(value: str, place: Place) -> str:
     return value
 
 
-def _absolute(value: str, place: Place) -> str:
+def absolute(value: str, place: Place) -> str:
     if value == "~" or value.startswith("~/"):
         value = place.env.get("HOME", "~") + value[1:]
     return os.path.normpath(os.path.join(place.folder, value))

@@ -6,11 +6,13 @@ Code a ``claude-*`` name that nobody here has ever loaded. ``Catalog.resolve`` t
 1. **exact**: the id of a model;
 2. **alias**: an alias without ``*`` from the configuration, then a model's own alias;
 3. **normalised**: the id or alias that is left when letter case, leading ``provider/`` or folder
-   parts and a ``.gguf`` suffix do not count. The longest form decides, and a whole name beats the
-   tail of one: ``openai/x`` means ``x`` before it means ``meta/x``;
+   parts and a ``.gguf`` suffix do not count; and after those, read in the same way, where the model
+   comes from: its path, its name on the hub, its name at an upstream. The longest form decides, and a
+   whole name beats the tail of one: ``openai/x`` means ``x`` before it means ``meta/x``;
 4. **wildcard**: the configured pattern with the longest literal prefix (the text before its first
    ``*``); of equally long ones the first in file order. Letter case does not count;
-5. **default**: the default model, unless ``strict_models`` is set or case 3 found several models;
+5. **default**: the default model, for completions (an editor's) the autocomplete model where there is
+   one; unless ``strict_models`` is set or case 3 found several models;
 6. otherwise a 404 that lists what there is.
 
 A missing or empty name starts at case 5, and ``strict_models`` does not matter to it: the client
@@ -31,7 +33,8 @@ import msgspec
 
 from homeport.errors import ClientError
 
-RequestKind = Literal["chat", "embeddings"]
+RequestKind = Literal["chat", "completions", "embeddings"]
+"""``completions`` go on with a text, as an editor wants it; they are chat models' work, too."""
 How = Literal["exact", "alias", "normalised", "wildcard", "default"]
 
 MAX_NAME: Final = 1024
@@ -47,6 +50,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     aliases: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+    """Where it comes from; not listed as names, but understood (case 3)."""
     is_embedding: bool = False
 
 
@@ -96,6 +101,7 @@ class Catalog:
         *,
         aliases: Iterable[tuple[str, str]] = (),
         default: str | None = None,
+        autocomplete: str | None = None,
         strict_models: bool = False,
     ) -> None:
         models: dict[str, Entry] = {}
@@ -110,7 +116,7 @@ class Catalog:
         self._own_aliases: Mapping[str, str] = own
         self._dangling = {a: to for a, to in configured.items() if self._id_of(to) is None}
         self._wildcards = sorted(wildcards, key=lambda w: -len(w.prefix))  # stable: file order
-        self._default = default
+        self._default, self._autocomplete = default, autocomplete
         self._strict = strict_models
 
         found = {a: Resolution(i, "alias") for a, i in own.items() if a not in self._dangling}
@@ -119,13 +125,16 @@ class Catalog:
                 found[alias] = Resolution(target, "alias")
         found |= {model_id: Resolution(model_id, "exact") for model_id in models}
         self._found = found
-        self._forms = _index({name: r.model_id for name, r in found.items()})
+        names = [(name, resolution.model_id) for name, resolution in found.items()]
+        sources = [(source, m.id) for m in models.values() for source in m.sources]
+        self._forms = {**_index(sources), **_index(names)}
         self._cache: dict[tuple[str, RequestKind], Resolution] = {}
 
     def __repr__(self) -> str:
         return (
             f"Catalog(models={len(self._models)}, names={len(self._found)}, "
-            f"wildcards={len(self._wildcards)}, default={self._default!r}, strict={self._strict})"
+            f"wildcards={len(self._wildcards)}, default={self._default!r}, "
+            f"autocomplete={self._autocomplete!r}, strict={self._strict})"
         )
 
     @property
@@ -183,7 +192,7 @@ class Catalog:
                 f"model {_short(name)} is ambiguous: it could be {_listed(candidates)}",
                 param="model",
             )
-        if self._strict or self._default is None:  # case 6: none
+        if self._strict:  # case 6: none
             raise self._unknown(name, kind)
         return self._by_default(name, kind)  # case 5
 
@@ -204,11 +213,12 @@ class Catalog:
         return Resolution(model_id, "wildcard")
 
     def _by_default(self, name: str, kind: RequestKind) -> Resolution:
-        if self._default is None:
+        default = (self._autocomplete if kind == "completions" else None) or self._default
+        if default is None:
             raise self._unknown(name, kind)
-        model_id = self._id_of(self._default)
+        model_id = self._id_of(default)
         if model_id is None:
-            raise self._not_served(name or "(none)", self._default)
+            raise self._not_served(name or "(none)", default)
         if not self._fits(model_id, kind):
             named = f"model {_short(name)} is not known here" if name else "no model is named"
             raise self._unfit(f"{named}, and the default", model_id, kind)
@@ -255,11 +265,12 @@ def _forms_of(name: str) -> list[str]:
     return ["/".join(parts[start:]) for start in range(len(parts))]
 
 
-def _index(names: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
-    """Normalised form → the ids it may mean, from name → id. Whole names beat tails of names."""
+def _index(names: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
+    """Normalised form → the ids it may mean, from names and their ids. Whole names beat tails of
+    names."""
     whole: dict[str, set[str]] = {}
     tails: dict[str, set[str]] = {}
-    for name, model_id in names.items():
+    for name, model_id in names:
         for position, form in enumerate(_forms_of(name)):
             (tails if position else whole).setdefault(form, set()).add(model_id)
     return {form: tuple(sorted(ids)) for form, ids in (tails | whole).items()}

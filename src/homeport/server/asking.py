@@ -11,6 +11,7 @@ from homeport.engines.anthropic_messages import auth_headers
 from homeport.errors import InternalError, RequestFault, UpstreamError
 from homeport.runtime.instance import Instance
 from homeport.server import context_fit
+from homeport.server.answer_limit import capped
 from homeport.server.calls import CHAT_PATH, Call
 from homeport.server.http import Http
 from homeport.spec import Endpoint
@@ -36,8 +37,9 @@ COUNT_ROUTES: Final = {
 class Asking:
     """Engines, as requests ask them."""
 
-    def __init__(self, client: Client) -> None:
-        self._client = client
+    def __init__(self, client: Client, max_tokens: int | None) -> None:
+        """``max_tokens`` is the longest answer there is (``answer_limit``)."""
+        self._client, self._max_tokens = client, max_tokens
 
     def exchange(self, call: Call, endpoint: Endpoint, body: bytes) -> Exchange:
         url = endpoint.base_url.removesuffix("/v1") + call.path
@@ -48,18 +50,18 @@ class Asking:
     ) -> tuple[bytes, int | None]:
         """The engine's body, its ``max_tokens`` cut where need be, and the prompt's exact count where
         that had to be found out. Raises the overflow (``context_fit``)."""
-        if call.path != CHAT_PATH:
-            return body, None
-        context_fit.refuse_impossible(body, endpoint)
-        if not context_fit.is_worth_counting(body, endpoint):
-            return body, None
-        tokens = await self.prompt_tokens(endpoint, body, timeout_s)
-        if tokens is None:
-            return body, None
-        fit = context_fit.fitted(body, endpoint, tokens)
-        if fit.max_tokens is not None:
-            http.notes.append((b"x-homeport-max-tokens", b"%d" % fit.max_tokens))
-        return fit.body, tokens
+        body, cut = capped(body, call.path, endpoint, self._max_tokens)
+        tokens = None
+        if call.path == CHAT_PATH:
+            context_fit.refuse_impossible(body, endpoint)
+            if context_fit.is_worth_counting(body, endpoint):
+                tokens = await self.prompt_tokens(endpoint, body, timeout_s)
+        if tokens is not None:
+            fit = context_fit.fitted(body, endpoint, tokens)
+            body, cut = fit.body, fit.max_tokens or cut
+        if cut is not None:
+            http.notes.append((b"x-homeport-max-tokens", b"%d" % cut))
+        return body, tokens
 
     async def prompt_tokens(
         self, endpoint: Endpoint, body: bytes, timeout_s: float = COUNT_TIMEOUT_S

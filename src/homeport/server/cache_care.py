@@ -79,7 +79,9 @@ class CacheCare:
 
     def _slots_of(self, call: Call, instance: Instance, endpoint: Endpoint) -> Slots | None:
         """The instance's slots; new ones after a restart, which empties every cache."""
-        if call.kind != "chat" or not endpoint.engine.id_slot or (endpoint.model.slots or 1) < 2:
+        if call.kind == "embeddings" or not endpoint.engine.id_slot:
+            return None
+        if (endpoint.model.slots or 1) < 2:
             return None
         known = self._slots.get(instance.id)
         if known is None or known[0] is not endpoint:

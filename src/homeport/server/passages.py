@@ -33,10 +33,10 @@ class Passage(NamedTuple):
 
 
 PASSAGES: Final = {
-    "/v1/completions": Passage("completions", "/v1/completions", "chat", "prompt"),
+    "/v1/completions": Passage("completions", "/v1/completions", "completions", "prompt"),
     "/v1/embeddings": Passage("embeddings", "/v1/embeddings", "embeddings", "input"),
     "/v1/rerank": Passage("rerank", "/v1/rerank", "embeddings", "documents"),
-    "/infill": Passage("infill", "/infill", "chat", "input_prefix"),
+    "/infill": Passage("infill", "/infill", "completions", "input_prefix"),
 }
 
 

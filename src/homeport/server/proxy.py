@@ -67,7 +67,7 @@ class Proxy:
         small_models: tuple[str, ...] = SMALL_MODELS,
     ) -> None:
         self.searcher = searcher
-        self._directory, self._asking = directory, Asking(client)
+        self._directory, self._asking = directory, Asking(client, limits.max_tokens)
         self._limits, self._metrics = limits, metrics
         self.cache_care = CacheCare(metrics, small_models)
         self._resends = Resends(limits.resend_grace_s)
