@@ -28,6 +28,7 @@ from homeport.roster import Roster, policy_of
 from homeport.runtime.check import findings
 from homeport.runtime.discovery import Found, look_around
 from homeport.runtime.fleet import Fleet
+from homeport.runtime.instance import Instance
 from homeport.runtime.managed import ManagedInstance
 from homeport.runtime.remote import RemoteInstance
 from homeport.server import listen
@@ -198,11 +199,12 @@ class App:
         taken = tuple(found.url for found in servers if found.is_taken)
         return with_demo(msgspec.structs.replace(settings, upstreams=taken))
 
-    async def _warm_up(self, instance: ManagedInstance) -> None:
+    async def _warm_up(self, instance: Instance) -> None:
         """Starts what shall run from the beginning, so that the first request need not wait."""
         self._narrator.model_loading(instance.id)
         try:
-            endpoint = await self._fleet.loaded(instance)
+            with instance.lease(takes_slot=False) as lease:
+                endpoint = lease.endpoint or await lease.ready()
         except RequestFault as error:
             self._narrator.model_failed(instance.id, error.message)
         else:

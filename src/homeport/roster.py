@@ -103,14 +103,10 @@ class Roster:
         """How it is configured; None for what a server named."""
         return next((m for m, i in self._configured.items() if i is instance), None)
 
-    def wanted_at_start(self) -> list[ManagedInstance]:
-        """What is loaded before anybody asks: the default model, and what says ``preload``."""
-        first = [self.default] if isinstance(self.default, ManagedInstance) else []
-        preloaded = [
-            instance
-            for model, instance in self._configured.items()
-            if model.preload and isinstance(instance, ManagedInstance)
-        ]
+    def wanted_at_start(self) -> list[Instance]:
+        """What is asked for before anybody comes: the default model, and what says ``preload``."""
+        first = [self.default] if self.default is not None else []
+        preloaded = [i for model, i in self._configured.items() if model.preload]
         return list(dict.fromkeys([*first, *preloaded]))
 
     def apply(self, settings: Settings) -> Change:

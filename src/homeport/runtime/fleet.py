@@ -143,11 +143,6 @@ class Fleet:
         """Start it as soon as there is room, as if a request had come."""
         self._act(self._scheduler.load(self._keys[instance], time.monotonic()))
 
-    async def loaded(self, instance: ManagedInstance) -> Endpoint:
-        """Start it and wait until it is ready. Raises ``RequestFault`` as a request would."""
-        with instance.lease(takes_slot=False) as lease:
-            return lease.endpoint or await lease.ready()
-
     def unload(self, instance: ManagedInstance) -> None:
         """Stop it when nothing is in flight any more; a later request starts it again."""
         self._act(self._scheduler.unload(self._keys[instance], time.monotonic()))
