@@ -22,7 +22,7 @@ from homeport.wire.events import Part, Text
 from tests.server.fakes import READY, Plan, World, whole
 from tests.support.asgi import ask
 from tests.wire.cases import CASES
-from tests.wire.rows import Code, Entry, Mutation
+from tests.wire.mutations import Code, Entry, Mutation
 
 Body = dict[str, Any]
 RECORDED = CASES / "requests" / "claude-code"

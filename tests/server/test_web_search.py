@@ -104,6 +104,7 @@ def test_a_service_that_is_gone(fake: FakeSearch) -> None:
     assert searched(fake).error == "unavailable"
 
 
+@pytest.mark.row("3.11 the query")
 def test_a_call_without_a_query_asks_nobody(fake: FakeSearch) -> None:
     assert searched(fake, arguments="{}").error == "invalid_tool_input"
     assert fake.queries == []

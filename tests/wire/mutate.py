@@ -19,7 +19,8 @@ from contextlib import AbstractContextManager, nullcontext
 import pytest
 from _pytest.runner import runtestprotocol
 
-from tests.wire.rows import ROWS, TESTS, Mutation, cases, page_rows
+from tests.wire.mutations import Mutation
+from tests.wire.rows import ROWS, TESTS, cases, page_rows
 
 LIMIT_S = 20
 """For one test under one mutation; what hangs then has noticed it."""

@@ -100,6 +100,7 @@ def test_a_refusal() -> None:
     "3.2 arguments that are no JSON object",
     '3.2 arguments "", null',
     "3.2 arguments as an object",
+    "3.5 a whole answer",
 )
 @pytest.mark.parametrize(
     ("arguments", "expected"),

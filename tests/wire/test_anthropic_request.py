@@ -364,7 +364,11 @@ def test_tool_use_becomes_a_call_and_text_stands_before_it() -> None:
     }
 
 
-@pytest.mark.row("3.1 tool_use", "3.1 tool_use.input as text, __unparsedToolInput, __raw_arguments")
+@pytest.mark.row(
+    "3.1 tool_use",
+    "3.1 tool_use.input as text, __unparsedToolInput, __raw_arguments",
+    "3.5 a history",
+)
 @pytest.mark.parametrize(
     ("raw", "arguments"),
     [

@@ -73,6 +73,7 @@ def parsed(message: dict[str, Any]) -> tuple[Call, ...]:
     return tuple(Call(call["name"], json.loads(call["arguments"])) for call in message["calls"])
 
 
+@pytest.mark.row("3.10 Chat Completions")
 @by_case
 @pytest.mark.parametrize("spaced", [False, True], ids=["llamacpp", "mlx"])
 @pytest.mark.parametrize("feed", FEEDS)
@@ -200,6 +201,7 @@ def test_usage_is_not_said_twice() -> None:
     assert out.count(b'"usage":{"a":1}') == stream.count(b'"usage":{"a":1}') - 1
 
 
+@pytest.mark.row("3.10 Chat Completions")
 @by_case
 def test_whole(case: Case) -> None:
     body = {"id": "c-1", "choices": [{"message": {"content": case.text}, "finish_reason": "stop"}]}

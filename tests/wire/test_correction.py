@@ -41,6 +41,7 @@ def checked(text: str | list[str], reason: StopReason = "end") -> tuple[CallChec
     return check, stages(TOOLS, last=check).feed_all(answer(pieces, reason))
 
 
+@pytest.mark.row("3.10 rescue_retry: true")
 @pytest.mark.parametrize(
     "text",
     [
@@ -67,6 +68,7 @@ def test_thinking_goes_on() -> None:
     assert text_of(events) == ""
 
 
+@pytest.mark.row("3.10 rescue_retry: true")
 @pytest.mark.parametrize(
     "text",
     [
@@ -97,6 +99,7 @@ def test_good_calls_are_not_broken(case: object) -> None:
     assert parsed(events) == case.calls
 
 
+@pytest.mark.row("3.10 rescue_retry: true")
 def test_what_is_cut_short_is_let_out() -> None:
     text = hermes("launch", "{}")
     check, events = checked(list(text), "length")
@@ -143,6 +146,7 @@ def test_marks_come_from_the_table() -> None:
     assert all(len(mark) > 6 for mark in MARKS)
 
 
+@pytest.mark.row("3.10 rescue_retry: true")
 def test_the_request_only_grows() -> None:
     tools = tuple(Tool(f"t{i}", b"{}") for i in range(MAX_NAMES + 1))
     request = Request(model="m", turns=(Turn("user", (Text("Hi"),)),), tools=tools)

@@ -150,6 +150,13 @@ CASES = [
         (Call("get", {"city": "Paris", "days": 5}),),
     ),
     Case(
+        "dsml",
+        '<｜DSML｜tool_calls>\n<｜DSML｜invoke name="get">\n<｜DSML｜parameter name="days" '
+        'string="true">5</｜DSML｜parameter>\n</｜DSML｜invoke>\n</｜DSML｜tool_calls>',
+        (Call("get", {"days": "5"}),),
+        "what the model calls a string is one",
+    ),
+    Case(
         "mistral",
         f'[TOOL_CALLS] [{{"name": "get", "arguments": {CITY}}}, '
         '{"name": "get_all", "arguments": {}, "id": "a1b2c3d4e"}]</s>',
@@ -204,8 +211,8 @@ CASES = [
     ),
     Case(
         "python_list",
-        "<|tool_call_start|>[Write(path='a.py', append=True, mode=3, content=" + f"'''{PY}''')]",
-        (Call("Write", {"path": "a.py", "append": True, "mode": 3, "content": PY}),),
+        f"<|tool_call_start|>[Write(path='a.py', append=True, mode=3, content='''{PY}it's ]''')]",
+        (Call("Write", {"path": "a.py", "append": True, "mode": 3, "content": PY + "it's ]"}),),
         "a long string",
     ),
     Case("bare_python_list", "[get(city='Paris')]", (GET,), "Llama 3.2"),
@@ -333,6 +340,19 @@ def rescued(
 # --------------------------------------------------------------------------- the forms
 
 
+@pytest.mark.row(
+    "3.10 <tool_call>, as Hermes and Qwen print it",
+    "3.10 tags with parameters",
+    "3.10 tags … values",
+    "3.10 Mistral",
+    "3.10 DeepSeek",
+    "3.10 Llama",
+    "3.10 Python lists",
+    "3.10 gpt-oss, Kimi, Granite, Cohere, Functionary",
+    "3.10 a fence, bare JSON",
+    "3.10 finish_reason",
+    "3.10 arguments quoted twice",
+)
 @by_case
 def test_form(case: Case) -> None:
     events = rescued(case.text)
@@ -376,6 +396,7 @@ def test_every_form_is_documented() -> None:
     assert all(f"`{tags.open}`" in page for tags in THINK_TAGS)
 
 
+@pytest.mark.row("3.10 the tool's name")
 @by_case
 def test_undeclared_names_stay_text(case: Case) -> None:
     events = rescued(case.text, tools=(tool("other"),))
@@ -384,6 +405,7 @@ def test_undeclared_names_stay_text(case: Case) -> None:
     assert reason_of(events) == "end"
 
 
+@pytest.mark.row("3.10 prose first")
 @by_case
 def test_prose_before_stays_text(case: Case) -> None:
     text = "I'll look. " + case.text
@@ -391,6 +413,7 @@ def test_prose_before_stays_text(case: Case) -> None:
     assert text_of(rescued(text)) == text
 
 
+@pytest.mark.row("3.10 Python lists", "3.10 a fence, bare JSON", "3.10 text behind a call")
 @by_case
 def test_prose_after(case: Case) -> None:
     """A marked form's calls count; an unmarked one is data that the answer shows."""
@@ -406,6 +429,7 @@ def test_prose_after(case: Case) -> None:
         assert text_of(events) == case.text + " This is how."
 
 
+@pytest.mark.row("3.10 half a call")
 @by_case
 @settings(max_examples=30, deadline=None)
 @given(end=st.integers(0, 10_000), points=points)
@@ -423,6 +447,7 @@ def test_half_a_form_is_let_out(case: Case, end: int, points: list[int]) -> None
         assert text_of(events) == text
 
 
+@pytest.mark.row("3.10 half a call")
 @by_case
 def test_failure_lets_out(case: Case) -> None:
     text = case.text[: len(case.text) // 3]
@@ -434,6 +459,7 @@ def test_failure_lets_out(case: Case) -> None:
 # --------------------------------------------------------------------------- the guard
 
 
+@pytest.mark.row("3.10 Python lists", "3.10 a fence, bare JSON")
 @pytest.mark.parametrize(
     "text",
     [
@@ -504,6 +530,7 @@ def test_without_tools_nothing_is_touched() -> None:
     assert CallRescue(()).feed(event)[0] is event
 
 
+@pytest.mark.row("3.10 calls of the engine's own")
 def test_engines_own_call_ends_the_watch() -> None:
     rescue = CallRescue(TOOLS)
     events = run(
@@ -518,6 +545,7 @@ def test_engines_own_call_ends_the_watch() -> None:
     ]
 
 
+@pytest.mark.row("3.10 calls of the engine's own")
 def test_engines_own_call_behind_a_rescued_one_gets_the_next_number() -> None:
     events = run(
         CallRescue(TOOLS),
@@ -544,6 +572,7 @@ def test_thinking_between_keeps_the_order() -> None:
     assert events == [TextDelta("<tool"), ThinkingDelta("hm"), TextDelta("_call>")]
 
 
+@pytest.mark.row("3.10 broken arguments")
 @pytest.mark.parametrize(
     ("text", "arguments"),
     [
@@ -570,12 +599,14 @@ def test_a_broken_call_does_not_swallow_the_next() -> None:
     assert parsed(events) == (Call("get", {"city": "x"}), ALL)
 
 
+@pytest.mark.row("3.10 a long one")
 def test_the_head_is_bounded() -> None:
     text = "<tool_call>" + " " * MAX_HEAD_CHARS + '{"name": "get", "arguments": {}}'
     for pieces in ([text], list(text)):
         assert text_of(rescued(pieces)) == text
 
 
+@pytest.mark.row("3.10 a long one")
 @pytest.mark.parametrize("size", [1, 1000, 100_000])
 @pytest.mark.parametrize("tail", ['"}}</tool_call>', ""])
 def test_a_call_is_bounded(size: int, tail: str) -> None:
@@ -643,6 +674,7 @@ def split(
     return thinking_of(events), text_of(events)
 
 
+@pytest.mark.row("3.10 thinking in tags at the beginning")
 @pytest.mark.parametrize("tags", THINK_TAGS, ids=lambda tags: tags.open)
 @pytest.mark.parametrize("lead", ["", "\n", "  \n"])
 def test_think_tags(tags: tuple[str, str, str], lead: str) -> None:
@@ -655,6 +687,7 @@ def test_think_tags(tags: tuple[str, str, str], lead: str) -> None:
         assert split([text[:at], text[at:]]) == expected
 
 
+@pytest.mark.row("3.10 thinking in tags at the beginning")
 @pytest.mark.parametrize(
     ("text", "thinking", "rest"),
     [
@@ -675,6 +708,7 @@ def test_think_edges(text: str, thinking: str, rest: str) -> None:
     assert split(list(text)) == (thinking, rest)
 
 
+@pytest.mark.row("3.10 thinking … which the template opened")
 @pytest.mark.parametrize(
     ("text", "thinking", "rest"),
     [
@@ -689,6 +723,7 @@ def test_template_starts_inside(text: str, thinking: str, rest: str) -> None:
     assert split(list(text), starts_inside=True) == (thinking, rest)
 
 
+@pytest.mark.row("3.10 thinking … beside the engine's own")
 def test_engines_own_thinking_switches_the_splitter_off() -> None:
     events = run(ThinkSplitter(), [ThinkingDelta("hm"), TextDelta("<think>x</think>")])
     assert events == [ThinkingDelta("hm"), TextDelta("<think>x</think>")]
@@ -746,6 +781,7 @@ def repaired(*fragments: str) -> str:
     return arguments
 
 
+@pytest.mark.row("3.10 arguments that repeat themselves", "3.10 arguments quoted twice")
 @pytest.mark.parametrize(
     ("fragments", "arguments"),
     [
@@ -779,6 +815,7 @@ def test_arguments(fragments: list[str], arguments: str) -> None:
     assert repaired(*fragments) == arguments
 
 
+@pytest.mark.row("3.10 arguments that repeat themselves", "3.10 arguments quoted twice")
 @settings(max_examples=200, deadline=None)
 @given(
     value=st.recursive(
@@ -802,6 +839,7 @@ def test_plain_arguments_pass(value: object, points: list[int]) -> None:
     assert repaired(*cut(text, points)) == text
 
 
+@pytest.mark.row("3.5 a stream")
 def test_plain_fragments_are_not_held() -> None:
     repair = ArgumentRepair()
     repair.feed(ToolCallStart(0, "a", "get"))

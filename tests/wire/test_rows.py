@@ -3,7 +3,8 @@ table name the same rows. ``make test-mutations`` shows that each case fails und
 
 import pytest
 
-from tests.wire.rows import ROWS, Code, cases, page_rows
+from tests.wire.mutations import Code
+from tests.wire.rows import ROWS, cases, page_rows
 
 
 def test_every_row_of_the_page_has_a_case() -> None:

@@ -63,6 +63,7 @@ async def test_real_streams(case: Case) -> None:
     assert (message.stop_reason == "tool_use") == any(b.type == "tool_use" for b in message.content)
 
 
+@pytest.mark.row("3.5 a stream")
 async def test_arguments_that_are_no_object_raise_in_the_sdk() -> None:
     """docs/dialects.md 3.5, decided for Claude Code: it shows the model its mistake when it gets the
     raw text. The SDK's helper raises, which says the same to a program."""

@@ -34,11 +34,13 @@ def hits(service: str, body: bytes, **wish: Any) -> tuple[SearchHit, ...]:
 # --------------------------------------------------------------------------- asking
 
 
+@pytest.mark.row("3.11 SearXNG")
 def test_searxng_is_asked_without_a_key() -> None:
     asked = SERVICES["searxng"].ask("", "a b&c", SearchWish(allowed=("a.org",)))
     assert asked == ("/search?q=a+b%26c&format=json", {}, b"")
 
 
+@pytest.mark.row("3.11 Brave")
 def test_brave_is_asked_by_a_header() -> None:
     asked = SERVICES["brave"].ask("k", "w " * 99, SearchWish())
     url = urlsplit(asked.path)
@@ -49,6 +51,7 @@ def test_brave_is_asked_by_a_header() -> None:
     assert (asked.headers, asked.body) == ({"x-subscription-token": "k"}, b"")
 
 
+@pytest.mark.row("3.11 Tavily")
 @pytest.mark.parametrize(
     ("wish", "domains"),
     [
@@ -70,6 +73,7 @@ def test_tavily_is_asked_by_a_body(wish: SearchWish, domains: dict[str, Any]) ->
 # --------------------------------------------------------------------------- what it says
 
 
+@pytest.mark.row("3.11 pages", "3.11 SearXNG", "3.11 Brave", "3.11 Tavily")
 @each
 def test_pages_are_plain_text_and_bounded(service: str) -> None:
     page = {
@@ -78,7 +82,7 @@ def test_pages_are_plain_text_and_bounded(service: str) -> None:
         "text": "<b>w</b> &lt;i&gt; " + "w" * 9999,
         "date": "2026-01-02T03:04:05",
     }
-    [hit] = hits(service, pages(service, page, page))
+    [hit] = hits(service, pages(service, page, page | {"title": "again"}))
     assert hit.title == "a [31m b"
     assert hit.extract.startswith("w <i> www")
     assert len(hit.extract) == MAX_EXTRACT
@@ -88,14 +92,24 @@ def test_pages_are_plain_text_and_bounded(service: str) -> None:
     assert hits(service, pages(service)) == ()
 
 
+@pytest.mark.row("3.11 pages … addresses")
 @pytest.mark.parametrize(
     "url",
-    ["", "ftp://a.org", "javascript:x", "https://", "http://[", "https://a.org/\n", "x" * 3000],
+    [
+        "",
+        "ftp://a.org",
+        "javascript:x",
+        "https://",
+        "http://[",
+        "https://a.org/\n",
+        f"https://a.org/{'x' * 3000}",
+    ],
 )
 def test_odd_addresses_are_left_out(url: str) -> None:
     assert hits("searxng", pages("searxng", {"url": url})) == ()
 
 
+@pytest.mark.row("3.11 pages … allowed_domains, blocked_domains")
 @each
 def test_domains(service: str) -> None:
     urls = ["https://a.org/1", "https://b.a.org/2", "https://nota.org/3"]
@@ -104,6 +118,7 @@ def test_domains(service: str) -> None:
     assert [hit.url for hit in hits(service, body, blocked=("a.org/path",))] == urls[2:]
 
 
+@pytest.mark.row("3.11 a refusal")
 @each
 @pytest.mark.parametrize(
     "body",
@@ -123,6 +138,7 @@ def test_what_is_no_answer(service: str, body: bytes) -> None:
     assert judged(SERVICES[service], 200, body, SearchWish()) == "unavailable"
 
 
+@pytest.mark.row("3.11 a refusal")
 @each
 @pytest.mark.parametrize("status", [204, 301, 400, 401, 403, 404, 422, 432, 500, 503])
 def test_a_refusal_is_no_answer_whatever_stands_in_it(service: str, status: int) -> None:

@@ -34,6 +34,7 @@ def names(shown: Request) -> list[str]:
     return [tool.name for tool in shown.tools]
 
 
+@pytest.mark.row("3.12 more tools than max_tools")
 def test_only_too_many_are_slimmed() -> None:
     assert not is_slimmed(request(), None)
     assert not is_slimmed(request(), 5)
@@ -42,12 +43,29 @@ def test_only_too_many_are_slimmed() -> None:
     assert not is_slimmed(own, 2)
 
 
+@pytest.mark.row("3.12 which ones")
 def test_the_best_are_shown_in_the_clients_order() -> None:
     assert names(slimmed(request(), 2)) == ["find_tools", "read_file", "list_files"]
     assert names(slimmed(request("Send Emails"), 1)) == ["find_tools", "sendEmail"]
     assert names(slimmed(request("xyzzy"), 2)) == ["find_tools", "read_file", "sendEmail"]
 
 
+@pytest.mark.row("3.12 which ones")
+@pytest.mark.parametrize(
+    ("text", "better", "worse"),
+    [
+        ("The user's name", Tool("getUserName", b"{}"), Tool("get_all", b"{}", "By name.")),
+        ("Plays some music", Tool("music", b"{}"), Tool("radio", b"{}", "Plays some jingle.")),
+        ("A file", Tool("read_files", b"{}"), Tool("read_url", b"{}", "A page.")),
+    ],
+    ids=["humps", "names count more", "plurals"],
+)
+def test_what_fits_better(text: str, better: Tool, worse: Tool) -> None:
+    asked = Request(model="m", turns=(Turn("user", (Text(text),)),), tools=(worse, better))
+    assert names(slimmed(asked, 1)) == ["find_tools", better.name]
+
+
+@pytest.mark.row("3.12 which … called before")
 def test_the_list_only_grows_with_the_conversation() -> None:
     before = names(slimmed(request(), 2))
     after = request("Read my files", *called("weather"))
@@ -56,6 +74,7 @@ def test_the_list_only_grows_with_the_conversation() -> None:
     assert names(slimmed(later, 2)) == [*before, "weather"]
 
 
+@pytest.mark.row("3.12 which … that must be called, or were found")
 def test_what_must_be_called_and_what_was_found_stand_at_the_end() -> None:
     wanted = request(tool_choice=ToolChoice("named", "play_music"))
     shown = slimmed(wanted, 1, found=("weather", "read_file"))
@@ -63,6 +82,7 @@ def test_what_must_be_called_and_what_was_found_stand_at_the_end() -> None:
     assert shown.tools[1] is TOOLS[0]
 
 
+@pytest.mark.row("3.12 a call of find_tools")
 @pytest.mark.parametrize(
     ("arguments", "found"),
     [
@@ -79,6 +99,7 @@ def test_finding(arguments: str, found: tuple[str, ...]) -> None:
     assert find(request(), ToolCall("c", "find_tools", arguments)) == found
 
 
+@pytest.mark.row("3.12 a call of find_tools")
 def test_at_most_so_many_are_found() -> None:
     many = tuple(Tool(f"file_{i}", b"{}") for i in range(20))
     call = ToolCall("c", "find_tools", '{"query":"file"}')

@@ -439,8 +439,10 @@ class Mending:
             names.append(slimming.FIND.name)
         if not names:
             return mending
-        limit = web_search.MAX_SEARCHES if self._searcher is not None else slimming.MAX_ROUNDS
-        self._search_calls = SearchCalls(names, may_go_on=self._rounds <= limit)
+        # One more round than there are searches: it tells the model that there are no more.
+        searches = self._searcher is not None
+        limit = web_search.MAX_SEARCHES + 1 if searches else slimming.MAX_ROUNDS
+        self._search_calls = SearchCalls(names, may_go_on=self._rounds < limit)
         return Stages(*([mending] if mending else []), self._search_calls)
 
     def slims(self, endpoint: Endpoint) -> bool:
