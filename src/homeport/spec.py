@@ -21,7 +21,7 @@ BackendName = Literal["llamacpp", "vllm", "sglang", "trtllm", "mlx", "custom", "
 UpstreamDialect = Literal["openai_chat", "anthropic"]
 """What an engine is asked in."""
 
-MessagesFeature = Literal[
+Feature = Literal[
     "stream",
     "system_inside",
     "tools",
@@ -34,7 +34,8 @@ MessagesFeature = Literal[
     "stop_sequences",
     "prefill",
 ]
-"""What a request may ask of ``/v1/messages`` beside plain text (``wire.features``)."""
+"""What a request may ask of ``/v1/messages`` or ``/v1/responses`` beside plain text
+(``wire.features``)."""
 
 
 # --------------------------------------------------------------------------- settings
@@ -308,9 +309,11 @@ class EngineFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Takes ``id_slot``: the slot, and with it the cached prompt, that a request shall use."""
     progress: bool = False
     """Knows ``return_progress``: a stream begins at once, and tells how far the prompt is read."""
-    native_messages: frozenset[MessagesFeature] | None = None
+    native_messages: frozenset[Feature] | None = None
     """What its own ``/v1/messages`` is known to do right: requests of Anthropic clients that ask for
     nothing else pass through. None: not even plain text."""
+    native_responses: frozenset[Feature] | None = None
+    """The same of its ``/v1/responses``, for Responses clients."""
     reads_billing_line: bool = False
     """Asked in Anthropic's dialect: wants Claude Code's first system line, which else is dropped."""
     replays_thinking: bool = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -49,6 +50,50 @@ def message(**fields: Any) -> Reply:
             **fields,
         }
     )
+
+
+def saying(text: str) -> dict[str, Any]:
+    part = {"type": "output_text", "text": text, "annotations": []}
+    return {"id": "msg_1", "type": "message", "role": "assistant", "content": [part]}
+
+
+SAID = saying("Hi.")
+CALLED = {
+    "id": "fc_1",
+    "type": "function_call",
+    "call_id": "call_1",
+    "name": "get_weather",
+    "arguments": '{"city":"Oslo"}',
+}
+
+
+def response_value(*output: Any, prompt: int = 5, **fields: Any) -> dict[str, Any]:
+    usage = {"input_tokens": prompt, "output_tokens": 2}
+    head = {"id": "resp_1", "object": "response", "created_at": 1, "status": "completed"}
+    return {**head, "output": list(output), "usage": usage, **fields}
+
+
+def response(*output: Any, prompt: int = 5, **fields: Any) -> Reply:
+    return reply(response_value(*output, prompt=prompt, **fields))
+
+
+def response_stream(item: dict[str, Any], *, without: str = "") -> Reply:
+    """One item, whole and in two deltas; ``without`` a field of every event."""
+    is_call = item["type"] == "function_call"
+    name = "function_call_arguments" if is_call else "output_text"
+    text = item["arguments"] if is_call else item["content"][0]["text"]
+    place = {"item_id": item["id"], "output_index": 0}
+    events: list[dict[str, Any]] = [
+        {"type": "response.created", "response": {"id": "resp_1"}},
+        {"type": "response.output_item.added", "item": item, "output_index": 0},
+        {"type": f"response.{name}.delta", "delta": text[:2], **place},
+        {"type": f"response.{name}.delta", "delta": text[2:], **place},
+        {"type": f"response.{name}.done", "arguments" if is_call else "text": text, **place},
+        {"type": "response.output_item.done", "item": item, "output_index": 0},
+        {"type": "response.completed", "response": response_value(item)},
+    ]
+    told = [{**event, "sequence_number": n} for n, event in enumerate(events)]
+    return stream(*({k: v for k, v in event.items() if k != without} for event in told))
 
 
 START = {"type": "message_start", "message": {"usage": {"input_tokens": 1}}}
@@ -143,15 +188,36 @@ SCHEMA_OK = '{"city": "Oslo", "degrees": 7}'
         ("messages_tools", (message(stop_reason="max_tokens"), stream()), "unsure"),
         ("messages_stop", (message(stop_reason="stop_sequence", stop_sequence=" "),), "yes"),
         ("messages_stop", (message(),), "no"),
-        ("responses", (reply({"object": "response", "output": []}),), "yes"),
-        ("responses", (reply({}, 404),), "no"),
-        (
-            "responses_stream",
-            (stream({"type": "response.completed", "sequence_number": 0}),),
-            "yes",
-        ),
+        ("responses", (chat(prompt=5), response(SAID), response(SAID)), "yes"),
+        ("responses", (chat(prompt=6), response(SAID), response(SAID)), "no"),
+        ("responses", (chat(prompt=5), response(SAID), response(SAID, id="chatcmpl-1")), "no"),
+        ("responses", (chat(prompt=5), response(SAID), response({**SAID, "content": None})), "yes"),
+        ("responses", (chat(prompt=5), response(SAID), response({**SAID, "id": None})), "no"),
+        ("responses", (chat(prompt=5), response(SAID), response({"id": "x", "type": "odd"})), "no"),
+        ("responses", (chat(), REFUSED, reply({}, 404)), "no"),
+        ("responses_stream", (response_stream(SAID),), "yes"),
+        ("responses_stream", (response_stream(SAID, without="sequence_number"),), "no"),
+        ("responses_stream", (response_stream(SAID, without="output_index"),), "no"),
+        ("responses_stream", (response_stream(SAID, without="delta"),), "no"),
         ("responses_stream", (stream({"type": "response.completed"}),), "no"),
         ("responses_stream", (stream(),), "no"),
+        ("responses_tools", (response(CALLED), response_stream(CALLED)), "yes"),
+        ("responses_tools", (response(SAID), response_stream(SAID)), "no"),
+        ("responses_tools", (response(CALLED), response_stream(CALLED, without="delta")), "no"),
+        ("responses_tools", (response(status="incomplete"), response_stream(CALLED)), "unsure"),
+        (
+            "responses_tools",
+            (response({**CALLED, "arguments": "{"}), response_stream(CALLED)),
+            "unsure",
+        ),
+        ("responses_tools", (REFUSED, response_stream(CALLED)), "no"),
+        ("responses_schema", (response(saying(SCHEMA_OK)),), "yes"),
+        ("responses_schema", (response(saying("It is warm.")),), "no"),
+        ("responses_schema", (response(saying('{"city'), status="incomplete"),), "unsure"),
+        ("responses_reasoning", (response(), response(prompt=9), response(prompt=12)), "yes"),
+        ("responses_reasoning", (response(), response(prompt=9), response(prompt=9)), "unsure"),
+        ("responses_reasoning", (REFUSED, response(), response(prompt=9)), "no"),
+        ("responses_reasoning", (response(), REFUSED, REFUSED), "unsure"),
         ("models", (reply({"data": [{"id": "m"}]}),), "yes"),
         ("models", (reply({}, 404),), "no"),
     ],
@@ -199,3 +265,18 @@ def test_no_answer_confuses_a_judge(probe: Probe, values: list[Any], status: int
         return  # the runner makes "unsure" of it
     assert isinstance(finding, Finding)
     assert finding.result in ("yes", "no", "unsure")
+
+
+RECORDED = Path(__file__).parents[1] / "cases" / "native-responses"
+
+
+@pytest.mark.parametrize(
+    ("engine", "result", "seen"),
+    [("vllm", "yes", "events"), ("llamacpp", "no", "sequence_number, output_index")],
+)
+@pytest.mark.parametrize("what", ["text", "tool"])
+def test_recorded_streams_of_engines(what: str, engine: str, result: str, seen: str) -> None:
+    recorded = Reply(status=200, body=(RECORDED / f"{engine}-{what}.sse").read_bytes())
+    finding = BY_FEATURE["responses_stream"].judge((recorded,))
+    assert finding.result == result
+    assert seen in finding.seen

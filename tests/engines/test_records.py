@@ -43,6 +43,22 @@ def findings(**results: Result) -> dict[str, Finding]:
             {"native_messages": frozenset({"stream"})},
         ),
         ({"messages": "no", "messages_stream": "yes"}, {}),
+        ({"responses": "yes"}, {}),
+        ({"responses": "yes", "responses_stream": "no", "responses_tools": "yes"}, {}),
+        (
+            {"responses": "yes", "responses_stream": "yes", "responses_tools": "yes"},
+            {"native_responses": frozenset({"stream", "tools", "tool_choice"})},
+        ),
+        (
+            {
+                "responses": "yes",
+                "responses_stream": "yes",
+                "responses_schema": "yes",
+                "responses_reasoning": "yes",
+                "responses_tools": "unsure",
+            },
+            {"native_responses": frozenset({"stream", "schema", "thinking"})},
+        ),
     ],
 )
 def test_only_what_was_seen_for_sure_overrules(

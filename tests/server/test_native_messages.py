@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from homeport.server.calls import CHAT_PATH, AnthropicCall
-from homeport.spec import Endpoint, EngineFacts, MessagesFeature, ModelFacts
+from homeport.spec import Endpoint, EngineFacts, Feature, ModelFacts
 from homeport.wire.anthropic_upstream import MESSAGES_PATH
 
 TOOL = {"name": "f", "input_schema": {"type": "object"}}
@@ -16,7 +16,7 @@ IMAGE = {"type": "image", "source": {"type": "url", "url": "http://h/a.png"}}
 USED = {"type": "tool_use", "id": "a", "name": "f", "input": {}}
 
 
-def asked(right: set[MessagesFeature] | None, **fields: Any) -> tuple[str, Any]:
+def asked(right: set[Feature] | None, **fields: Any) -> tuple[str, Any]:
     """The route and the body for a request to an engine with such a record."""
     messages = [{"role": "user", "content": "hi"}]
     body = {"model": "m", "max_tokens": 9, "messages": messages, "odd": 1, **fields}
@@ -70,7 +70,7 @@ def result(**fields: Any) -> list[dict[str, Any]]:
     ],
 )
 def test_a_request_passes_only_where_all_that_it_asks_for_is_right(
-    feature: MessagesFeature, fields: dict[str, Any]
+    feature: Feature, fields: dict[str, Any]
 ) -> None:
     path, sent = asked({feature}, **fields)
     assert path == MESSAGES_PATH
@@ -95,9 +95,7 @@ def test_a_request_passes_only_where_all_that_it_asks_for_is_right(
         ({"tools", "tool_images"}, {"messages": result(content=[IMAGE])}),
     ],
 )
-def test_all_of_several_features_are_needed(
-    needed: set[MessagesFeature], fields: dict[str, Any]
-) -> None:
+def test_all_of_several_features_are_needed(needed: set[Feature], fields: dict[str, Any]) -> None:
     assert asked(needed, **fields)[0] == MESSAGES_PATH
     for missing in needed:
         assert asked(needed - {missing}, **fields)[0] == CHAT_PATH
@@ -108,3 +106,12 @@ def test_plain_text_needs_a_record() -> None:
     path, sent = asked(None)
     assert path == CHAT_PATH
     assert "odd" not in sent
+
+
+def test_a_count_is_of_the_chat() -> None:
+    body = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "odd": 1}
+    facts = EngineFacts(native_messages=frozenset())
+    endpoint = Endpoint(base_url="http://h/v1", engine=facts, model=ModelFacts(name="real"))
+    call = AnthropicCall(json.dumps(body).encode(), counting=True)
+    assert "odd" not in json.loads(call.engine_body(endpoint))
+    assert call.path == CHAT_PATH

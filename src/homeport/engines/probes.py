@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from homeport.engines import response_shapes
 from homeport.engines.answers import decoded, items
 from homeport.spec import UpstreamDialect
 from homeport.wire.anthropic_upstream import UsageSum, WireUsage
@@ -439,21 +440,70 @@ def _tells_stop_sequence(reply: Reply) -> Finding:
     return _found(reason == "stop_sequence" and hit == " ", f"{reason}, {hit!r}")
 
 
-@_needs_answer
-def _is_response(reply: Reply) -> Finding:
-    value = reply.json
-    is_so = _get(value, "object") == "response" and isinstance(_get(value, "output"), list)
-    return _found(is_so, "a response" if is_so else "something else")
+def _is_response(replies: tuple[Reply, ...]) -> Finding:
+    """All of the prompt is in the usage, also where a part of it was cached."""
+    chat, _, reply = replies
+    if reply.status != 200:
+        return Finding("no" if reply.status >= 400 else "unsure", reply.refusal)
+    wrong = response_shapes.response_faults(reply.json, chat.prompt_tokens)
+    return _found(not wrong, _told(wrong, "a response"))
 
 
 @_needs_answer
 def _is_response_stream(reply: Reply) -> Finding:
-    """SDKs order by ``sequence_number`` (docs/dialects.md 2.4)."""
-    kinds = [str(frame.get("type")) for frame in reply.frames]
-    if kinds[-1:] != ["response.completed"] and kinds[-1:] != ["response.incomplete"]:
-        return Finding("no", f"ends with {kinds[-1] if kinds else 'nothing'}")
-    numbered = all(type(frame.get("sequence_number")) is int for frame in reply.frames)
-    return _found(numbered, f"{len(kinds)} events" if numbered else "events without numbers")
+    wrong = response_shapes.stream_faults(reply.frames)
+    return _found(not wrong, _told(wrong, f"{len(reply.frames)} events"))
+
+
+def _told(wrong: list[str], otherwise: str) -> str:
+    return f"wrong: {', '.join(wrong[:4])}" if wrong else otherwise
+
+
+def _is_function_call(replies: tuple[Reply, ...]) -> Finding:
+    """Whole and streamed, with arguments that are an object."""
+    whole, stream = replies
+    if whole.status != 200 or stream.status != 200:
+        refused = whole if whole.status != 200 else stream
+        return Finding("no" if refused.status >= 400 else "unsure", refused.refusal)
+    streamed = _get(stream.frames[-1], "response") if stream.frames else None
+    for response in (whole.json, streamed):
+        call = response_shapes.call_in(response)
+        if not call:
+            is_cut = _get(response, "status") == "incomplete"
+            return Finding("unsure" if is_cut else "no", "no function_call")
+        if not isinstance(decoded(str(call.get("arguments")).encode()), dict):
+            return Finding("unsure", "its arguments are no object")
+    wrong = response_shapes.response_faults(whole.json)
+    wrong += response_shapes.stream_faults(stream.frames)
+    return _found(not wrong, _told(wrong, "called get_weather"))
+
+
+@_needs_answer
+def _response_obeys(reply: Reply) -> Finding:
+    output = _get(reply.json, "output")
+    texts = [response_shapes.text_of(item) for item in output if _get(item, "type") == "message"]
+    value = decoded("".join(texts).encode())
+    if isinstance(value, dict):
+        is_so = isinstance(value.get("city"), str) and type(value.get("degrees")) is int
+        return _found(is_so, "".join(texts)[:60])
+    may_be = _get(reply.json, "status") == "incomplete" and "".join(texts).lstrip().startswith("{")
+    return Finding("unsure" if may_be else "no", repr("".join(texts)[:60]))
+
+
+def _response_thinks(replies: tuple[Reply, ...]) -> Finding:
+    """Takes an effort, and reads the reasoning that comes back: the prompt is longer with it."""
+    effort, plain, thinking = replies
+    if plain.status != 200:
+        return Finding("unsure", plain.refusal)
+    for reply in (effort, thinking):
+        if reply.status != 200:
+            return Finding("no" if reply.status >= 400 else "unsure", reply.refusal)
+    before, after = (_get(_get(r.json, "usage"), "input_tokens") for r in (plain, thinking))
+    if type(before) is not int or type(after) is not int:
+        return Finding("unsure", "the usage does not tell whether the model sees it")
+    if after > before:
+        return Finding("yes", f"the prompt has {after - before:+d} tokens with it")
+    return Finding("unsure", "accepted; the prompt is as long as without it")
 
 
 def _is_list(replies: tuple[Reply, ...]) -> Finding:
@@ -523,7 +573,39 @@ _DEGREES = {
 _SCHEMA = {"type": "json_schema", "json_schema": {"name": "w", "schema": _DEGREES, "strict": True}}
 _IMAGE = {"type": "image_url", "image_url": {"url": PIXEL}}
 _SEEN = {"role": "user", "content": [{"type": "text", "text": "What is this?"}, _IMAGE]}
-_RESPONSE = {"input": "Say hello.", "max_output_tokens": SHORT}
+
+_ASKED: Final = {"type": "message", **WEATHER}
+_THINKS = {
+    "id": "rs_1",
+    "type": "reasoning",
+    "summary": [],
+    "content": [{"type": "reasoning_text", "text": _THOUGHT}],
+}
+_CALLS = {
+    "id": "fc_1",
+    "type": "function_call",
+    "call_id": "call_1",
+    "name": "get_weather",
+    "arguments": '{"city":"Oslo"}',
+}
+_CALLS_RESULT = {"type": "function_call_output", "call_id": "call_1", "output": "Rain."}
+_RESPONSE_SCHEMA = {"type": "json_schema", "name": "w", "schema": _DEGREES, "strict": True}
+
+
+def _response(input_: Any = "Say hello.", **fields: Any) -> Ask:
+    body = {"input": input_, "max_output_tokens": SHORT, "temperature": 0, "store": False}
+    return Ask(path="/v1/responses", body={**body, **fields})
+
+
+def _response_with_tool(*items: Mapping[str, Any], **fields: Any) -> Ask:
+    tool = {"type": "function", **_tool()["function"]}
+    return _response([_ASKED, *items], tools=[tool], **fields)
+
+
+def _response_call(**fields: Any) -> Ask:
+    return _response_with_tool(tool_choice="required", max_output_tokens=CALL, **fields)
+
+
 _COUNTED = _chat(HELLO, max_tokens=1)
 _LONG = {"role": "user", "content": "Count from one to a thousand, one number a line."}
 
@@ -656,14 +738,36 @@ PROBES: Final[tuple[Probe, ...]] = (
     Probe(
         "responses",
         "/v1/responses answers in OpenAI's shape",
-        (Ask(path="/v1/responses", body=_RESPONSE),),
+        (_chat(), _response(), _response()),
         _is_response,
     ),
     Probe(
         "responses_stream",
         "… streams in its order",
-        (Ask(path="/v1/responses", body={**_RESPONSE, "stream": True}),),
+        (_response(stream=True),),
         _is_response_stream,
+    ),
+    Probe(
+        "responses_tools",
+        "… calls a tool that it must call",
+        (_response_call(), _response_call(stream=True)),
+        _is_function_call,
+    ),
+    Probe(
+        "responses_schema",
+        "… obeys a schema",
+        (_response(WEATHER["content"], text={"format": _RESPONSE_SCHEMA}, max_output_tokens=CALL),),
+        _response_obeys,
+    ),
+    Probe(
+        "responses_reasoning",
+        "… takes an effort, reads replayed reasoning",
+        (
+            _response(reasoning={"effort": "low"}),
+            _response_with_tool(_CALLS, _CALLS_RESULT),
+            _response_with_tool(_THINKS, _CALLS, _CALLS_RESULT),
+        ),
+        _response_thinks,
     ),
     Probe("models", "/v1/models lists models", (Ask(path="/v1/models"),), _is_list),
 )

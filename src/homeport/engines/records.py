@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from homeport.engines.probes import Finding
-from homeport.spec import Endpoint, EngineFacts, EngineName, MessagesFeature, ModelFacts
+from homeport.spec import Endpoint, EngineFacts, EngineName, Feature, ModelFacts
 
 SCHEMA_PROBES: Final = (
     "schema_max_length",
@@ -32,12 +32,20 @@ FLAGS: Final[Mapping[str, str]] = {
 }
 """Probe → the fact that it decides by itself."""
 
-NATIVE: Final[Mapping[str, frozenset[MessagesFeature]]] = {
+NATIVE_MESSAGES: Final[Mapping[str, frozenset[Feature]]] = {
     "messages_stream": frozenset({"stream"}),
     "messages_tools": frozenset({"tools", "tool_choice"}),
     "messages_stop": frozenset({"stop_sequences"}),
 }
 """Probe → what its ``/v1/messages`` is right in, given that it is right in plain text."""
+
+NATIVE_RESPONSES: Final[Mapping[str, frozenset[Feature]]] = {
+    "responses_stream": frozenset({"stream"}),
+    "responses_tools": frozenset({"tools", "tool_choice"}),
+    "responses_schema": frozenset({"schema"}),
+    "responses_reasoning": frozenset({"thinking"}),
+}
+"""The same of its ``/v1/responses``."""
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,7 +105,10 @@ def engine_facts(facts: EngineFacts, findings: Mapping[str, Finding]) -> EngineF
         changed["extensions"] = facts.extensions | {"top_k"}
     elif seen.get("top_k") == "no":
         changed["extensions"] = facts.extensions - {"top_k"}
-    changed["native_messages"] = _native(seen)
+    changed["native_messages"] = _native(seen, ("messages",), NATIVE_MESSAGES)
+    # Nearly all clients of this one stream: where the stream is wrong, nothing is believed.
+    plain = ("responses", "responses_stream")
+    changed["native_responses"] = _native(seen, plain, NATIVE_RESPONSES)
     return msgspec.structs.replace(facts, **changed)
 
 
@@ -125,8 +136,11 @@ def _token_count(seen: Mapping[str, str]) -> Literal["chat_input_tokens", "token
     return "tokenize" if seen.get("count_tokenize") == "yes" else None
 
 
-def _native(seen: Mapping[str, str]) -> frozenset[MessagesFeature] | None:
-    if seen.get("messages") != "yes":
+def _native(
+    seen: Mapping[str, str], plain: Iterable[str], native: Mapping[str, frozenset[Feature]]
+) -> frozenset[Feature] | None:
+    """What it is right in; None where one of the probes that stand for plain text is not passed."""
+    if any(seen.get(probe) != "yes" for probe in plain):
         return None
-    right = [features for probe, features in NATIVE.items() if seen.get(probe) == "yes"]
+    right = [features for probe, features in native.items() if seen.get(probe) == "yes"]
     return frozenset().union(*right)

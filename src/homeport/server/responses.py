@@ -19,19 +19,24 @@ from homeport.server.proxy import Proxy
 from homeport.server.response_store import ResponseStore, Segment, Stored
 from homeport.server.web_search import WebSearcher
 from homeport.spec import Endpoint, Limits
-from homeport.wire import openai_responses
+from homeport.wire import openai_responses, responses_relay
 from homeport.wire.events import Usage, UsageReport
 from homeport.wire.faults import Dialect
 from homeport.wire.openai_responses import Entry, ResponsesRequest
 from homeport.wire.openai_responses_answer import Profile
-from homeport.wire.openai_responses_stream import ResponsesStream, encode_response
+from homeport.wire.openai_responses_stream import KEEP_ALIVE, ResponsesStream, encode_response
 from homeport.wire.rescue import Stages
+from homeport.wire.responses_relay import RESPONSES_PATH, ResponsesRelay
 from homeport.wire.stream import EventDecoder, FromChat, StreamTranslation
 from homeport.wire.upstream_dialects import SPOKEN
 
 MAX_PAGE: Final = 100
 DEFAULT_PAGE: Final = 20
 """Of input items, as OpenAI has them."""
+
+
+def _clock() -> int:
+    return int(time.time())
 
 
 class ResponsesCall:
@@ -44,8 +49,15 @@ class ResponsesCall:
     wants_count = False
 
     def __init__(
-        self, body: bytes, store: ResponseStore, key: str, searcher: WebSearcher | None = None
+        self,
+        body: bytes,
+        store: ResponseStore,
+        key: str,
+        searcher: WebSearcher | None = None,
+        *,
+        counting: bool = False,
     ) -> None:
+        """``counting``: only its tokens shall be counted, which engines do of chats."""
         self._body, self._store, self._key = body, store, key
         self._wire = wire = openai_responses.decode(body)
         self._history = _history(wire, store, key)
@@ -55,8 +67,9 @@ class ResponsesCall:
         decoded = openai_responses.neutral(wire, self._entries, _entries_in(self._history))
         self._request, self._callees = decoded.request, decoded.callees
         self._mending = Mending(self._request, searcher)
+        self._counting = counting
+        self._is_native = self._is_opened = False
         self._out: ResponsesStream | None = None
-        self._response_id = ""
         self.model = wire.model
         self.stream = self._request.stream
 
@@ -71,11 +84,30 @@ class ResponsesCall:
     def engine_body(self, endpoint: Endpoint) -> bytes:
         if self._request.has_images:
             refuse_images(endpoint, "input")
+        self._is_native = self._may_pass(endpoint)
+        if self._is_native:
+            self.path = RESPONSES_PATH
+            return responses_relay.relay_request(self._body, endpoint.model)
         spoken = SPOKEN[endpoint.dialect]
         self.path = spoken.path
         return spoken.encode(self._mending.asked(endpoint), endpoint.engine, endpoint.model)
 
+    def _may_pass(self, endpoint: Endpoint) -> bool:
+        """Whether the bytes go to an engine's own ``/v1/responses``, which is right in all they ask.
+        An opened stream has an id and numbers of ours."""
+        right = endpoint.engine.native_responses
+        if right is None or self._counting or self._is_opened:
+            return False
+        if self._mending.searches or self._mending.slims(endpoint):
+            return False
+        needed = responses_relay.needs(self._wire, self._entries, self._request)
+        return needed is not None and needed <= right
+
     def whole(self, body: bytes, endpoint: Endpoint) -> tuple[bytes, Usage | None]:
+        if self._is_native:
+            answer = responses_relay.relay_body(body, self._profile(), self.model, _clock)
+            self._keep_native(answer)
+            return answer.response, answer.usage
         events = self._mending.events_of(body, endpoint)
         usage = next((e.usage for e in events if isinstance(e, UsageReport)), None)
         if self._mending.is_broken:
@@ -90,6 +122,9 @@ class ResponsesCall:
 
     def translation(self, endpoint: Endpoint) -> StreamTranslation:
         assert self._out is not None, "prepared"
+        if self._is_native:
+            keep = self._keep_native
+            return ResponsesRelay(self._profile(), self.model, _clock, out=self._out, keep=keep)
         decoder = SPOKEN[endpoint.dialect].decoder()
         return _Kept(self, self._out, self._mending.stages(endpoint), decoder)
 
@@ -102,11 +137,14 @@ class ResponsesCall:
 
     def opening(self, prompt_tokens: int) -> bytes:
         assert self._out is not None, "prepared"
+        if self._is_native:
+            return b""  # the engine's own response.created comes with its answer
+        self._is_opened = True
         return self._out.start()
 
     def sign_of_life(self) -> bytes:
         assert self._out is not None, "prepared"
-        return self._out.keep_alive()
+        return KEEP_ALIVE if self._is_native else self._out.keep_alive()
 
     def failure(self, fault: RequestFault) -> bytes:
         assert self._out is not None, "prepared"
@@ -114,26 +152,34 @@ class ResponsesCall:
 
     def keep(self, out: ResponsesStream) -> None:
         """Stores the answer, unless the client did not want that or there is none."""
-        if self._wire.store is False or out.response is None or out.failure is not None:
+        if out.response is not None and out.failure is None:
+            self._put(out.response_id, out.response, out.output)
+
+    def _keep_native(self, answer: responses_relay.Whole) -> None:
+        """The engine's answer, under its own id: what continues it is translated, and finds it here."""
+        self._put(answer.id, answer.response, answer.output)
+
+    def _put(self, response_id: str, response: bytes, output: list[bytes]) -> None:
+        if self._wire.store is False:
             return
         input_ = Segment([_with_id(entry) for entry in self._entries])
-        output = Segment([_with_id(openai_responses.entry_of_stored(raw)) for raw in out.output])
-        stored = Stored(out.response, self._history, input_, output)
-        self._store.put(self._key, self._response_id, stored)
+        items = Segment([_with_id(openai_responses.entry_of_stored(raw)) for raw in output])
+        self._store.put(self._key, response_id, Stored(response, self._history, input_, items))
 
     def _encoder(self) -> ResponsesStream:
-        self._response_id = new_id("resp_")
-        profile = Profile(
-            self._body,
-            response_id=self._response_id,
-            model=self.model,
-            created_at_s=int(time.time()),
-        )
         return ResponsesStream(
-            profile,
+            self._profile(),
             callees=self._callees,
-            clock=lambda: int(time.time()),
+            clock=_clock,
             single_call=self._request.parallel_tool_calls is False,
+        )
+
+    def _profile(self) -> Profile:
+        return Profile(
+            self._body,
+            response_id=new_id("resp_"),
+            model=self.model,
+            created_at_s=_clock(),
         )
 
 
@@ -240,7 +286,7 @@ class Responses:
 
     async def input_tokens(self, http: Http) -> None:
         """Exact, by the engine's own tokenizer and template, or 404: never a guess."""
-        count = await self._proxy.count(http, await self._call(http))
+        count = await self._proxy.count(http, await self._call(http, counting=True))
         body = {"object": "response.input_tokens", "input_tokens": count}
         await http.answer(200, msgspec.json.encode(body))
 
@@ -282,9 +328,10 @@ class Responses:
             "Only responses in the background can be cancelled; to stop a stream, close it.",
         )
 
-    async def _call(self, http: Http) -> ResponsesCall:
+    async def _call(self, http: Http, *, counting: bool = False) -> ResponsesCall:
         body = await http.body(self._limits.body_bytes)
-        return ResponsesCall(body, self._store, http.key_name, self._proxy.searcher)
+        searcher = self._proxy.searcher
+        return ResponsesCall(body, self._store, http.key_name, searcher, counting=counting)
 
     def _stored(self, http: Http, response_id: str) -> Stored:
         stored = self._store.get(http.key_name, response_id)

@@ -5,13 +5,13 @@ An engine's own ``/v1/messages`` may be right in some of it and wrong elsewhere.
 through as it is.
 """
 
-from homeport.spec import MessagesFeature
+from homeport.spec import Feature
 from homeport.wire.events import Image, Request, Thinking, ToolResult
 
 
-def features_of(request: Request) -> frozenset[MessagesFeature]:
+def features_of(request: Request) -> frozenset[Feature]:
     """The features that ``request`` uses; plain text turns are none."""
-    used: set[MessagesFeature] = set()
+    used: set[Feature] = set()
     if request.stream:
         used.add("stream")
     if any(turn.role == "system" for turn in request.turns[1:]):

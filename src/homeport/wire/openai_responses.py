@@ -141,6 +141,8 @@ class Entry(NamedTuple):
 
     raw: bytes
     item: Item
+    is_reference: bool = False
+    """It came as the name of an item that we keep."""
 
 
 _decoder = msgspec.json.Decoder(ResponsesRequest)
@@ -201,7 +203,7 @@ def _entry(raw: bytes, path: str, find: Callable[[str], bytes | None]) -> Entry:
     found = find(item.id) if item.id is not None else None
     if found is None:
         raise ClientError("not_found", f"Item with id '{item.id}' not found.", param=f"{path}.id")
-    return Entry(found, _item_decoder.decode(found))
+    return Entry(found, _item_decoder.decode(found), is_reference=True)
 
 
 def _item(raw: bytes, path: str) -> Item:

@@ -58,10 +58,9 @@ class Profile:
             created_at_s,
             _encode(model),
         )
-        self._echo = b"".join(
-            b',"%b":%b' % (key.encode(), _echo(key, fields.get(key), default))
-            for key, default in ECHOED.items()
-        )
+        self.echo = {key: _echo(key, fields.get(key), default) for key, default in ECHOED.items()}
+        """What it says of its request, as JSON."""
+        self._tail = b"".join(b',"%b":%b' % (k.encode(), v) for k, v in self.echo.items())
 
     def item_id(self, prefix: str, index: int) -> str:
         """Ids of items differ from those of other responses because this response's id does."""
@@ -90,7 +89,7 @@ class Profile:
                 b",".join(output),
                 b'],"usage":',
                 _encode(usage_of(usage) if usage else None),
-                self._echo,
+                self._tail,
                 b"}",
             )
         )

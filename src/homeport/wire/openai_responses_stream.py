@@ -155,6 +155,10 @@ class ResponsesStream:
         return f"<ResponsesStream {self._state} item={len(self.output)} kind={self._kind}>"
 
     @property
+    def response_id(self) -> str:
+        return self._profile.id
+
+    @property
     def is_done(self) -> bool:
         return self._state == "done"
 
