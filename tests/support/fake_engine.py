@@ -473,10 +473,10 @@ class Response:
         answer, own = self._answer, self._frame["id"].removeprefix("resp_")
         items: list[tuple[Json, str, str]] = []
         item: dict[str, Json]
+        part: dict[str, Json]
         if answer.reasoning:
             part = {"type": "reasoning_text", "text": answer.reasoning}
-            summary: list[Json] = []
-            item = {"id": f"rs_{own}", "type": "reasoning", "summary": summary, "content": [part]}
+            item = {"id": f"rs_{own}", "type": "reasoning", "summary": [], "content": [part]}
             items.append((item, "reasoning_text", answer.reasoning))
         if answer.text:
             part = {"type": "output_text", "text": answer.text, "annotations": []}
