@@ -76,9 +76,9 @@ class Queue:
         self._waiting[request.ticket] = request
 
     def can_serve_now(self, request: Request) -> bool:
-        """Whether ``request``, which has just come, need not wait if the model is ready."""
-        overtakes = bool(self._waiting) and request.takes_slot
-        return not overtakes and self._is_open_to(request) and self._has_slot_for(request)
+        """Whether ``request``, which has just come, need not wait if the model is ready. It passes
+        nobody: while others wait, no slot is free for it, or it is not open to it."""
+        return self._is_open_to(request) and self._has_slot_for(request)
 
     def grant(self, request: Request) -> None:
         """It waits no more, or never did, and is in flight."""
