@@ -1,11 +1,18 @@
-"""Routes beside chat, on real llama.cpp: one chat instance and one embedding instance of the demo."""
+"""Routes beside chat, on real llama.cpp: the demo as a chat model, as it is but for embeddings, and
+with the pooling that an embedding model has."""
 
+import base64
+import json
+import struct
+import urllib.request
 from collections.abc import Iterator
+from typing import Any
 
 import openai
 import pytest
 
 from homeport.demo import demo_model_path
+from tests.support.embedding_model import embedding_model
 from tests.support.gateway import Gateway
 
 pytestmark = pytest.mark.llamacpp
@@ -15,18 +22,25 @@ models:
   chatty:
     path: {path}
     ctx: 2048
-  vectors:
+  unpooled:
     path: {path}
     ctx: 2048
     embeddings: true
+  vectors:
+    path: {vectors}
+    alias: text-embedding-mine
+    ctx: 2048
+    embeddings: true
 """
+TEXTS = ["hello", "What is the weather in Paris?", "東京"]
 
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     folder = tmp_path_factory.mktemp("gateway")
     config = folder / "config.yaml"
-    config.write_text(CONFIG.format(path=demo_model_path()), "utf-8")
+    vectors = embedding_model(folder)
+    config.write_text(CONFIG.format(path=demo_model_path(), vectors=vectors), "utf-8")
     with Gateway(folder, "--config", str(config)) as gateway:
         yield gateway
 
@@ -48,11 +62,67 @@ def test_completions_whole_and_streamed_are_the_same(client: openai.OpenAI) -> N
     assert {p.model for p in pieces} == {"gpt-any"}
 
 
-def test_embeddings_reach_the_engine(client: openai.OpenAI) -> None:
-    """The demo model names no pooling, and llama.cpp says so in its own words."""
+def test_a_model_without_pooling_says_so(client: openai.OpenAI) -> None:
+    """In llama.cpp's own words."""
     with pytest.raises(openai.BadRequestError) as caught:
-        client.embeddings.create(model="vectors", input="hello")
+        client.embeddings.create(model="unpooled", input="hello")
     assert "pooling" in caught.value.message.lower()
+
+
+def asked_straight(gateway: Gateway, texts: list[str]) -> list[list[float]]:
+    """The engine's own answer at its own port."""
+    [engine] = [
+        process
+        for process in gateway.children()
+        if (words := process.cmdline())[1:3] == ["-m", "homeport.runtime.llamacpp_child"]
+        and any(word.endswith("vectors.gguf") for word in words)
+    ]
+    words, key = engine.cmdline(), engine.environ()["LLAMA_API_KEY"]
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{words[words.index('--port') + 1]}/v1/embeddings",
+        json.dumps({"input": texts, "encoding_format": "float"}).encode(),
+        {"content-type": "application/json", "authorization": f"Bearer {key}"},
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return [item["embedding"] for item in json.load(answer)["data"]]
+
+
+def test_embeddings_in_every_encoding_are_the_engines(client: openai.OpenAI, real: Gateway) -> None:
+    """Floats, the SDK's default (base64, which it unpacks), base64 as it is, and the engine's own."""
+
+    def create(**more: Any) -> Any:
+        return client.embeddings.create(model="vectors", input=TEXTS, **more)
+
+    floats, packed, default = (
+        create(encoding_format="float"),
+        create(encoding_format="base64"),
+        create(),
+    )
+    vectors = [item.embedding for item in floats.data]
+    own = asked_straight(real, TEXTS)
+    assert [len(vector) for vector in vectors] == [len(own[0])] * len(TEXTS)
+    assert len(own[0]) > 16
+    for vector, straight in zip(vectors, own, strict=True):
+        assert vector == pytest.approx(straight, rel=1e-5, abs=1e-7)
+        assert sum(x * x for x in vector) == pytest.approx(1, rel=1e-4)  # llama.cpp normalises
+    for item, vector in zip(packed.data, vectors, strict=True):
+        data = base64.b64decode(item.embedding)
+        assert list(struct.unpack(f"<{len(data) // 4}f", data)) == pytest.approx(vector, abs=1e-6)
+    for item, vector in zip(default.data, vectors, strict=True):
+        assert item.embedding == pytest.approx(vector, abs=1e-6)
+    assert vectors[0] != pytest.approx(vectors[1], abs=1e-3)
+    assert [item.index for item in floats.data] == [0, 1, 2]
+    assert floats.object == "list"
+    assert floats.model == packed.model == "vectors"
+    assert floats.usage.prompt_tokens == floats.usage.total_tokens > len(TEXTS)
+
+
+def test_embeddings_by_an_alias_and_of_one_text(client: openai.OpenAI) -> None:
+    one = client.embeddings.create(model="text-embedding-mine", input=TEXTS[0])
+    [item] = one.data
+    [same, _] = client.embeddings.create(model="vectors", input=TEXTS[:2]).data
+    assert one.model == "text-embedding-mine"
+    assert item.embedding == pytest.approx(same.embedding, abs=1e-5)
 
 
 def test_embeddings_never_fall_to_a_chat_model(client: openai.OpenAI) -> None:
