@@ -13,6 +13,7 @@ import functools
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
 import msgspec
@@ -30,6 +31,10 @@ from homeport.runtime.discovery import Found, look_around
 from homeport.runtime.fleet import Fleet
 from homeport.runtime.instance import Instance
 from homeport.runtime.managed import ManagedInstance
+from homeport.runtime.memory import Memory, budget_bytes
+from homeport.runtime.nvml import Cards
+from homeport.runtime.provision import Provision
+from homeport.runtime.remembered import Remembered
 from homeport.runtime.remote import RemoteInstance
 from homeport.server import listen
 from homeport.server.asgi import Gateway
@@ -71,22 +76,20 @@ def with_demo(settings: Settings) -> Settings:
     return msgspec.structs.replace(settings, models=(demo,), default_model=DEMO_ID)
 
 
-class Unmeasured:
-    """Engines are started without asking how much memory they need."""
-
-    def need_bytes(self, model: ModelSettings) -> int:
-        return 0
-
-
 class App:
     """One gateway. ``run`` serves until a signal."""
 
     def __init__(
-        self, settings: Settings, narrator: Narrator, records: tuple[Record, ...] = ()
+        self,
+        settings: Settings,
+        narrator: Narrator,
+        records: tuple[Record, ...] = (),
+        *,
+        state_home: Path,
     ) -> None:
-        """``records`` are what ``run_check`` found out about engines. Binds the socket. Raises
-        ``ConfigError`` when that is impossible."""
-        self._settings = settings
+        """``records`` are what ``run_check`` found out about engines; in ``state_home`` is kept what
+        may be lost. Binds the socket. Raises ``ConfigError`` when that is impossible."""
+        self._settings, self._state_home = settings, state_home
         self._narrator = narrator
         self._learned = functools.partial(learned, records=records)
         server = settings.server
@@ -123,7 +126,9 @@ class App:
             small_models=self._settings.small_models,
         )
         listener = listen.Listener(gateway, self._sock)
-        self._fleet = Fleet(policy_of(self._settings.lifecycle, None))
+        provision = await self._provision()
+        policy = policy_of(self._settings.lifecycle, budget_bytes(provision.machine))
+        self._fleet = Fleet(policy, memory=provision)
         self._roster = Roster(
             self._settings,
             fetch=self._client.fetch,
@@ -131,7 +136,8 @@ class App:
             directory=self._directory,
             narrator=self._narrator,
             learned=self._learned,
-            needs=Unmeasured(),
+            needs=provision,
+            command_for=provision.command_for,
         )
         try:
             async with asyncio.TaskGroup() as group:
@@ -198,6 +204,12 @@ class App:
             self._narrator.found(found)
         taken = tuple(found.url for found in servers if found.is_taken)
         return with_demo(msgspec.structs.replace(settings, upstreams=taken))
+
+    async def _provision(self) -> Provision:
+        """Memory is looked at in a thread: asking the drivers of cards may take a while."""
+        memory = Memory(await asyncio.to_thread(Cards.open))
+        remembered = Remembered(self._state_home / "memory.json")
+        return Provision(await memory.machine(), memory, remembered)
 
     async def _warm_up(self, instance: Instance) -> None:
         """Starts what shall run from the beginning, so that the first request need not wait."""

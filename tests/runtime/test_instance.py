@@ -9,13 +9,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psutil
 import pytest
 
-from homeport.errors import ConfigError, UpstreamError
+from homeport.errors import UpstreamError
 from homeport.lifecycle.machine import State
 from homeport.runtime.instance import Instance
-from homeport.runtime.managed import ManagedInstance, llamacpp_command
+from homeport.runtime.managed import ManagedInstance
 from homeport.runtime.remote import RemoteInstance
 from homeport.spec import Command, Endpoint, ModelSettings
 from tests.runtime.conftest import STUB as STUB_FILE
@@ -29,7 +30,7 @@ async def managed(*options: str, **settings: Any) -> AsyncIterator[ManagedInstan
     """An instance of the stub engine, stopped at the end."""
 
     def command_for(model: ModelSettings, port: int, api_key: str) -> Command:
-        return stub_command(port, *options)
+        return msgspec.structs.replace(stub_command(port, *options), api_key=api_key)
 
     given = {"command_for": command_for, "backoff": lambda _: 0.05, **settings}
     instance = ManagedInstance(STUB, fetch, **given)
@@ -302,31 +303,6 @@ async def test_a_bug_of_ours_leaves_nobody_waiting() -> None:
     async with managed(command_for=command_for) as instance:
         with pytest.raises(UpstreamError, match="oops"):
             await instance.ensure_ready()
-
-
-def test_llamacpp_command_checks_the_file(tmp_path: Path) -> None:
-    wrong = tmp_path / "m.gguf"
-    wrong.write_bytes(b"PK\x03\x04")
-    with pytest.raises(ConfigError, match="not a GGUF"):
-        llamacpp_command(ModelSettings(id="m", path=str(wrong)), 1, "k")
-    with pytest.raises(ConfigError, match="cannot start vllm yet"):
-        llamacpp_command(ModelSettings(id="m", path=str(wrong), engine="vllm"), 1, "k")
-
-
-def test_llamacpp_command_takes_a_binary_from_the_path(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model = tmp_path / "m.gguf"
-    model.write_bytes(b"GGUF\x03\x00\x00\x00")
-    settings = ModelSettings(id="m", path=str(model))
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert "homeport.runtime.llamacpp_child" in llamacpp_command(settings, 1, "k").argv
-    binary = tmp_path / "llama-server"
-    binary.write_text("#!/bin/sh\n")
-    binary.chmod(0o755)
-    assert llamacpp_command(settings, 1, "k").argv[0] == str(binary)
-    named = ModelSettings(id="m", path=str(model), binary="/opt/llama-server")
-    assert llamacpp_command(named, 1, "k").argv[0] == "/opt/llama-server"
 
 
 async def test_a_system_llama_server_is_started_with_its_flags(tmp_path: Path) -> None:

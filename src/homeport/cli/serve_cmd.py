@@ -134,7 +134,7 @@ def serve(
         )
     records = dialects.load(load.home(os.environ), output.warning)
     narrator = JsonNarrator() if as_json else TerminalNarrator()
-    app = App(settings, narrator, records)
+    app = App(settings, narrator, records, state_home=load.state_home(os.environ))
     tame_garbage_collector()
     if not app.run():
         sys.exit(EXIT_CUT)

@@ -68,9 +68,9 @@ class Narrator(Protocol):
 
 
 class Memory(Protocol):
-    """What engines need and use; ``runtime.memory`` measures it."""
+    """What engines use (``runtime.provision``)."""
 
-    async def until_free(self, instance: ManagedInstance, need_bytes: int) -> None:
+    async def until_free(self, need_bytes: int) -> object:
         """Return when so much is really free, or when waiting for it makes no sense any more."""
 
     async def used_bytes(self, instance: ManagedInstance) -> int | None:
@@ -80,8 +80,8 @@ class Memory(Protocol):
 class NoMemory:
     """For engines without a budget: nothing is waited for, nothing measured."""
 
-    async def until_free(self, instance: ManagedInstance, need_bytes: int) -> None:
-        pass
+    async def until_free(self, need_bytes: int) -> object:
+        return None
 
     async def used_bytes(self, instance: ManagedInstance) -> int | None:
         return None
@@ -261,7 +261,8 @@ class Fleet:
     async def _start(self, key: str, instance: ManagedInstance) -> None:
         for narrator in self._narrators:
             narrator.starting(instance)
-        await self._memory.until_free(instance, self._terms[key].need_bytes)
+        if need_bytes := self._terms[key].need_bytes:
+            await self._memory.until_free(need_bytes)
         instance.start()
 
     async def _stop(self, key: str, instance: ManagedInstance, why: str) -> None:

@@ -3,19 +3,17 @@
 import asyncio
 import math
 import secrets
-import shutil
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Protocol
 
-from homeport.engines import detect, llamacpp
 from homeport.errors import ConfigError, UpstreamError
 from homeport.lifecycle.machine import backoff_s
+from homeport.runtime import starting
 from homeport.runtime.instance import Base, Learned, Lease, nothing_learned, with_settings
 from homeport.runtime.probe import STARTUP_TIMEOUT_S, Fetch, StartError, ready_endpoint
 from homeport.runtime.process import STOP_GRACE_S, EngineProcess, free_port, port_is_free
-from homeport.spec import Command, Endpoint, ModelSettings
+from homeport.spec import Command, Endpoint, Machine, ModelSettings
 
 RETRY_FAILED_S = 30.0
 """How long after giving up a request may try a start again."""
@@ -25,7 +23,12 @@ PORT_TRIES = 3
 """Another process may take our port between our choice and the engine's bind; seldom once."""
 
 CommandFor = Callable[[ModelSettings, int, str], Command]
-"""How to start a model on a port with a key."""
+"""How to start a model on a port with a key. Called in a thread, since it reads files; raises
+``ConfigError``."""
+
+
+def _command_for(model: ModelSettings, port: int, api_key: str) -> Command:
+    return starting.command_for(model, Machine(), port, api_key)
 
 
 class PortTakenError(Exception):
@@ -85,14 +88,24 @@ class ManagedInstance(Base):
         super().__init__(model.id)
         self._model, self._fetch, self._learned = model, fetch, learned
         self._keeper = keeper or NoKeeper()
-        self._command_for = command_for or llamacpp_command
+        self._command_for = command_for or _command_for
         self._backoff, self._retry_failed_s = backoff, retry_failed_s
         self._startup_timeout_s, self._stop_grace_s = startup_timeout_s, stop_grace_s
         self._owner: asyncio.Task[None] | None = None
+        self._process: EngineProcess | None = None
         self._drain_s = 0.0
         self._ready_at = math.inf
         self._was_ready = False
         """In this run, or in the last one where it is down."""
+
+    @property
+    def model(self) -> ModelSettings:
+        return self._model
+
+    @property
+    def pid(self) -> int | None:
+        """Of the first process of its tree, while there is one."""
+        return self._process.pid if self._process is not None else None
 
     def known_failure(self, now: float) -> UpstreamError | None:
         """What a request is told at once, because the last start failed and the next is to come."""
@@ -148,10 +161,10 @@ class ManagedInstance(Base):
         try:
             for _ in range(PORT_TRIES):
                 try:
-                    return await self._run_on(free_port())
+                    return await self._run_on(self._model.port or free_port())
                 except PortTakenError:
                     continue
-            return "no free port", True
+            return f"port {self._model.port} is taken" if self._model.port else "no free port", True
         except ConfigError as error:
             self._log.error("instance.misconfigured", error=str(error))
             return str(error), False
@@ -162,11 +175,11 @@ class ManagedInstance(Base):
     async def _run_on(self, port: int) -> tuple[str, bool]:
         began = time.monotonic()
         api_key = self._model.api_key or secrets.token_hex(16)
-        command = self._command_for(self._model, port, api_key)
+        command = await asyncio.to_thread(self._command_for, self._model, port, api_key)
         self._log.info("instance.starting", port=port, command=command.argv[0])
-        process = await EngineProcess.spawn(command)
+        self._process = process = await EngineProcess.spawn(command)
         try:
-            self._become_ready(await self._wait_ready(process, port, api_key), began)
+            self._become_ready(await self._wait_ready(process, port, command), began)
             status = await process.wait()
             self._log.error("instance.exited", status=status, output=process.tail())
             return _with_tail(f"exited with status {status}", process), True
@@ -181,14 +194,17 @@ class ManagedInstance(Base):
             raise
         finally:
             await process.stop(self._stop_grace_s)
+            self._process = None
 
-    async def _wait_ready(self, process: EngineProcess, port: int, api_key: str) -> Endpoint:
+    async def _wait_ready(self, process: EngineProcess, port: int, command: Command) -> Endpoint:
         return await ready_endpoint(
             process,
             f"http://127.0.0.1:{port}/v1",
             fetch=self._fetch,
-            api_key=api_key,
-            engine="llamacpp",
+            api_key=command.api_key,
+            engine=None if command.engine == "custom" else command.engine,
+            ready_path=command.ready_path,
+            model=command.model,
             timeout_s=self._startup_timeout_s,
         )
 
@@ -220,27 +236,3 @@ class ManagedInstance(Base):
 def _with_tail(reason: str, process: EngineProcess) -> str:
     tail = process.tail()
     return f"{reason}; its last output:\n{tail}" if tail else reason
-
-
-def llamacpp_command(model: ModelSettings, port: int, api_key: str) -> Command:
-    """Return how to start a model file: the named binary, one on PATH, or the embedded engine.
-
-    Raises ``ConfigError`` when the file is missing or no model, or for another engine.
-    """
-    key = f"models.{model.id}"
-    if model.engine not in (None, "llamacpp"):
-        raise ConfigError(
-            f"homeport cannot start {model.engine} yet",
-            key=f"{key}.engine",
-            hint="start it yourself and give its URL as upstream",
-        )
-    path = Path(model.path or "")
-    try:
-        with path.open("rb") as file:
-            detect.check_gguf(str(path), file.read(4))
-    except OSError as error:
-        raise ConfigError(
-            f"cannot read the model: {error.strerror}", where=str(path), key=f"{key}.path"
-        ) from error
-    binary = model.binary or shutil.which("llama-server")
-    return llamacpp.command(model, port=port, binary=binary, api_key=api_key)
