@@ -41,6 +41,7 @@ A file that you name must exist; the one in the folder may be missing. It is UTF
 
 - `homeport config check [FILE]` shows every error at once, each with its line, its key and a hint,
   and ends with exit code 1 when there is one; `--json` for programs.
+- `homeport config schema` prints a JSON Schema, by which editors complete keys and mark mistakes.
 - `homeport config show` prints the settings in effect, with secrets hidden.
 
 ## Environment
@@ -67,6 +68,21 @@ YAML anchors work; merge keys (`<<`) and tags (`!...`) do not. Times are seconds
 
 ```yaml
 {EXAMPLE.rstrip()}
+```
+
+## In an editor
+
+Editors that run the YAML language server (VS Code with its YAML extension, Neovim, Helix) take the
+schema from a first line in the file. Write the schema beside it:
+
+```sh
+homeport config schema > ~/.config/homeport/schema.json
+```
+
+```yaml
+# yaml-language-server: $schema=schema.json
+server:
+  port: 11899
 ```
 """
 

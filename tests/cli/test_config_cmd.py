@@ -8,6 +8,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from homeport.cli.main import main
+from homeport.config import json_schema
 
 GOOD = "models:\n  m:\n    upstream: http://h\n    api_key: geheim\n"
 BAD = "server:\n  port: x\nmodels:\n  m: {}\n"
@@ -103,3 +104,9 @@ def test_show_of_a_wrong_file_is_exit_code_2(home: Path) -> None:
     result = run("show")
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.count("error:") == 2
+
+
+def test_the_schema_is_printed() -> None:
+    result = run("schema")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert json.loads(result.stdout) == json_schema.json_schema()

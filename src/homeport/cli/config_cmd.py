@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from homeport.cli import output
-from homeport.config import load, redact
+from homeport.config import json_schema, load, redact
 from homeport.errors import ConfigError
 
 
@@ -63,3 +63,9 @@ def show(file: Path | None, as_json: bool) -> None:
         import yaml  # not needed for JSON
 
         output.data(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True).rstrip("\n"))
+
+
+@config.command()
+def schema() -> None:
+    """Print the JSON Schema of the configuration file, for editors."""
+    output.data_json(json_schema.json_schema())
