@@ -223,6 +223,37 @@ def test_the_billing_line_reaches_an_unknown_upstream(
     assert [block["text"] for block in upstream.asked["system"]] == [line, "Be kind."]
 
 
+HOLOGRAM: Any = {"type": "hologram", "data": {"x": [1, 2]}}
+
+
+def test_what_homeport_has_never_heard_of_reaches_the_upstream(
+    claude: anthropic.Anthropic, upstream: FakeAnthropic
+) -> None:
+    asked: Any = {
+        "model": "far",
+        "max_tokens": 9,
+        "messages": [{"role": "user", "content": [HOLOGRAM, {"type": "text", "text": "hi"}]}],
+    }
+    news = {"holograms": {"depth": 3}}
+    headers = {"anthropic-beta": "holograms-2027-01-01"}
+    answer = claude.messages.create(**asked, extra_body=news, extra_headers=headers)
+    assert answer.content[0].text == "".join(TEXT)
+    assert upstream.asked == {**asked, **news, "model": MODEL}
+    assert upstream.headers[-1]["anthropic-beta"] == "holograms-2027-01-01"
+    with claude.messages.stream(**asked, extra_body=news) as stream:
+        assert stream.get_final_text() == "".join(TEXT)
+    assert upstream.asked["messages"] == asked["messages"]
+    assert "anthropic-beta" not in upstream.headers[-1]
+    count = claude.messages.count_tokens(model="far", messages=asked["messages"])
+    assert count.input_tokens == 42
+
+
+def test_what_is_wrong_with_a_request_is_the_upstreams_to_say(claude: anthropic.Anthropic) -> None:
+    turns: Any = [{"role": "narrator", "content": "Once upon a time"}]
+    with pytest.raises(anthropic.BadRequestError, match=r"messages\.0\.role: unexpected"):
+        claude.messages.create(model="far", max_tokens=9, messages=turns)
+
+
 def test_counting_is_the_upstreams(claude: anthropic.Anthropic, chat: openai.OpenAI) -> None:
     count = claude.messages.count_tokens(model="far", messages=[{"role": "user", "content": "hi"}])
     assert count.input_tokens == 42

@@ -7,7 +7,7 @@ that a test can ask what was sent, how far was read, and whether everything was 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -20,7 +20,14 @@ from homeport.runtime.instance import Instance
 from homeport.server.asgi import Gateway
 from homeport.server.directory import Directory
 from homeport.server.metrics import Metrics
-from homeport.spec import SMALL_MODELS, Endpoint, EngineFacts, ModelFacts, ServerSettings
+from homeport.spec import (
+    SMALL_MODELS,
+    Endpoint,
+    EngineFacts,
+    ModelFacts,
+    ServerSettings,
+    UpstreamDialect,
+)
 from homeport.upstream import Client, Sink
 
 __all__ = ["FakeClient", "FakeInstance", "Plan", "World", "chunk", "said", "whole"]
@@ -75,8 +82,9 @@ class Plan:
 
 
 class FakeExchange:
-    def __init__(self, plan: Plan, url: str, body: bytes) -> None:
+    def __init__(self, plan: Plan, url: str, headers: dict[str, str], body: bytes) -> None:
         self._plan, self.url, self.request = plan, url, msgspec.json.decode(body)
+        self.headers = headers
         self._left = list(plan.pieces)
         self.sent = self.closed = self.is_answered = False
         self.reads = 0
@@ -138,15 +146,25 @@ class FakeClient:
         self.count: int | Exception | asyncio.Event | bytes = 7
         """The tokenizer's answer; an event never answers."""
         self.counted: list[Any] = []
+        self.counted_with: list[Mapping[str, str]] = []
 
-    def exchange(self, url: str, *, headers: object = (), body: bytes = b"") -> FakeExchange:
-        exchange = FakeExchange(self.plans.pop(0), url, body)
+    def exchange(
+        self, url: str, *, headers: Iterable[tuple[str, str]] = (), body: bytes = b""
+    ) -> FakeExchange:
+        exchange = FakeExchange(self.plans.pop(0), url, dict(headers), body)
         self.exchanges.append(exchange)
         return exchange
 
     async def fetch(
-        self, url: str, headers: object, timeout_s: float, *, method: str, body: bytes
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        timeout_s: float,
+        *,
+        method: str,
+        body: bytes,
     ) -> tuple[int, dict[str, str], bytes]:
+        self.counted_with.append(headers)
         self.counted.append((url, msgspec.json.decode(body)))
         match self.count:
             case int():
@@ -177,6 +195,7 @@ class FakeInstance:
 
     def __init__(self, name: str, endpoint: Endpoint | None = READY) -> None:
         self.id, self.endpoint = name, endpoint
+        self.dialect: UpstreamDialect = endpoint.dialect if endpoint else "openai_chat"
         self.state: State = "ready" if endpoint else "stopped"
         self.last_error: str | None = None
         self.in_flight = 0

@@ -873,6 +873,18 @@ ROWS: dict[str, tuple[Mutation, ...]] = {
         Entry(asking.COUNT_ROUTES, "messages", ("/tokenize", "count")),
         Code(U.counting, " if key not in _NOT_COUNTED", ""),
     ),
+    "3.6 What homeport does not know, or refuses elsewhere (3.1)": (
+        Code(MR.outlined, "return Request(", "return None and Request("),
+        Code(MR.outlined, "bool(outline.stream)", "False"),
+        Code(calls.AnthropicCall.engine_body, "if self.refusal is not None:", "if False:"),
+        Code(proxy.Proxy._anthropic, "not self._passes(call.model)", "False"),
+        Code(proxy.Proxy._anthropic, " and not self._passes_unread(body)", ""),
+    ),
+    "3.6 anthropic-beta, anthropic-version": (
+        Value(asking, "PASSED", ("anthropic-version",)),
+        Value(asking, "PASSED", ("anthropic-beta",)),
+        Code(asking.passed_headers, " or call.path != MESSAGES_PATH", ""),
+    ),
     # ----------------------------------------------------------------- 3.7
     "3.7 instructions, leading system and developer messages": (
         Code(R.neutral, "if wire.instructions:", "if False:"),

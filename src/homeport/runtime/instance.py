@@ -21,7 +21,7 @@ import structlog
 
 from homeport.errors import UpstreamError
 from homeport.lifecycle.machine import Event, State, transition
-from homeport.spec import Endpoint, ModelSettings
+from homeport.spec import Endpoint, ModelSettings, UpstreamDialect
 
 log = structlog.get_logger()
 
@@ -41,6 +41,10 @@ class Instance(Protocol):
 
     @property
     def id(self) -> str: ...
+
+    @property
+    def dialect(self) -> UpstreamDialect:
+        """What it is asked in; known before it has ever answered."""
 
     @property
     def state(self) -> State:
@@ -129,6 +133,7 @@ class Base(ABC):
 
     def __init__(self, instance_id: str) -> None:
         self.id = instance_id
+        self.dialect: UpstreamDialect = "openai_chat"
         self.state: State = "stopped"
         self.endpoint: Endpoint | None = None
         self.last_error: str | None = None

@@ -28,6 +28,7 @@ class RemoteInstance(Base):
     ) -> None:
         """``endpoint`` is what ``discover`` found just now, where it did."""
         super().__init__(model.id)
+        self.dialect = model.dialect
         self._model, self._fetch, self._learned = model, fetch, learned
         self._owner: asyncio.Task[None] | None = None
         if endpoint is not None:

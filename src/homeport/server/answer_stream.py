@@ -108,7 +108,7 @@ class AnswerStream:
             if (self._call.wants_count and not self._is_open and self._tokens is None)
             else None
         )
-        exchange = self._asking.exchange(self._call, endpoint, body)
+        exchange = self._asking.exchange(self._http, self._call, endpoint, body)
         try:
             with ReportsDown(self._instance):
                 await exchange.send()

@@ -3,6 +3,8 @@
 ``proxy`` and ``answer_stream`` build on this; nothing here knows how an answer reaches the client.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
@@ -17,6 +19,7 @@ from homeport.server.http import Http
 from homeport.spec import Endpoint
 from homeport.upstream import Client, Exchange
 from homeport.wire import anthropic_upstream, faults
+from homeport.wire.anthropic_upstream import MESSAGES_PATH
 from homeport.wire.tool_faults import with_offender
 
 COUNT_TIMEOUT_S: Final = 0.08
@@ -41,9 +44,10 @@ class Asking:
         """``max_tokens`` is the longest answer there is (``answer_limit``)."""
         self._client, self._max_tokens = client, max_tokens
 
-    def exchange(self, call: Call, endpoint: Endpoint, body: bytes) -> Exchange:
+    def exchange(self, http: Http, call: Call, endpoint: Endpoint, body: bytes) -> Exchange:
         url = endpoint.base_url.removesuffix("/v1") + call.path
-        return self._client.exchange(url, headers=_headers(endpoint), body=body)
+        headers = _headers(endpoint) | passed_headers(http, call)
+        return self._client.exchange(url, headers=headers.items(), body=body)
 
     async def fitted(
         self, http: Http, call: Call, endpoint: Endpoint, body: bytes, timeout_s: float
@@ -74,13 +78,19 @@ class Asking:
         except RequestFault:
             return None
 
-    async def count(self, endpoint: Endpoint, body: bytes, timeout_s: float) -> int:
+    async def count(
+        self,
+        endpoint: Endpoint,
+        body: bytes,
+        timeout_s: float,
+        passed: Mapping[str, str] = MappingProxyType({}),
+    ) -> int:
         path, field = COUNT_ROUTES[endpoint.engine.token_count or ""]
         url = endpoint.base_url.removesuffix("/v1") + path
         if path == MESSAGES_COUNT_PATH:
             body = anthropic_upstream.counting(body)
         status, _, answer = await self._client.fetch(
-            url, dict(_headers(endpoint)), timeout_s, method="POST", body=body
+            url, _headers(endpoint) | {**passed}, timeout_s, method="POST", body=body
         )
         if status != 200:
             raise faults.fault_from_engine(status, answer)
@@ -91,10 +101,20 @@ class Asking:
             raise UpstreamError("upstream", "the engine's token count is not a number") from None
 
 
-def _headers(endpoint: Endpoint) -> list[tuple[str, str]]:
-    headers = [("content-type", "application/json"), ("accept", "*/*")]
-    headers += auth_headers(endpoint.api_key, endpoint.dialect).items()
-    return headers
+def _headers(endpoint: Endpoint) -> dict[str, str]:
+    headers = {"content-type": "application/json", "accept": "*/*"}
+    return headers | auth_headers(endpoint.api_key, endpoint.dialect)
+
+
+PASSED: Final = ("anthropic-version", "anthropic-beta")
+"""What says how the body of a request is meant; it passes where the body does."""
+
+
+def passed_headers(http: Http, call: Call) -> dict[str, str]:
+    if http.dialect != "anthropic" or call.path != MESSAGES_PATH:
+        return {}
+    said = ((name, http.headers.get(name.encode())) for name in PASSED)
+    return {name: value.decode("latin-1") for name, value in said if value}
 
 
 class ReportsDown:

@@ -18,6 +18,7 @@ from homeport.server.calls import Call
 from homeport.server.http import Http
 from homeport.server.metrics import Metrics
 from homeport.spec import Endpoint
+from homeport.wire.faults import BAD_BODY
 from homeport.wire.prefix import Block, Divergence, blocks_of, divergence
 
 log = structlog.get_logger()
@@ -89,7 +90,10 @@ class CacheCare:
         return known[1]
 
     def _watch(self, http: Http, instance: Instance, key: Key, path: str, body: bytes) -> None:
-        blocks = blocks_of(body)
+        try:
+            blocks = blocks_of(body)
+        except BAD_BODY:  # handed on unread, to who may know better
+            return
         last_path, before = self._last.get(key, (path, None))
         self._last[key] = (path, blocks)
         self._last.move_to_end(key)

@@ -224,7 +224,14 @@ class AnthropicCall:
         searcher: WebSearcher | None = None,
     ) -> None:
         self._body, self._counting = body, counting
-        self._request = anthropic.decode(body, counting=counting, pdf_text=pdf_text)
+        self.refusal: ClientError | None = None
+        """Why it cannot be translated. Whoever is asked in Anthropic's dialect may know better."""
+        try:
+            self._request = anthropic.decode(body, counting=counting, pdf_text=pdf_text)
+        except ClientError as refusal:
+            if (outlined := messages_relay.outlined(body)) is None:
+                raise
+            self._request, self.refusal = outlined, refusal
         self._request_id = ""
         self._is_native = self._is_opened = False
         self._mending = Mending(self._request, searcher)
@@ -238,6 +245,8 @@ class AnthropicCall:
         if self._may_pass(endpoint):
             self._is_native, self.wants_count, self.path = True, False, MESSAGES_PATH
             return messages_relay.relay_request(self._body, endpoint.engine, endpoint.model)
+        if self.refusal is not None:
+            raise self.refusal
         self._is_native, self.path = False, CHAT_PATH
         return openai_chat.encode(self._mending.asked(endpoint), endpoint.engine, endpoint.model)
 
@@ -247,6 +256,7 @@ class AnthropicCall:
         right = endpoint.engine.native_messages
         return endpoint.dialect == "anthropic" or (
             right is not None
+            and self.refusal is None
             and not self._counting
             and not self._mending.searches
             and not self._mending.slims(endpoint)

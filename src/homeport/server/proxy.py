@@ -30,7 +30,14 @@ from homeport.errors import ClientError, RequestFault
 from homeport.routing.affinity import key_of
 from homeport.runtime.instance import Instance, Lease
 from homeport.server.answer_stream import BYTES_PER_TOKEN, AnswerStream
-from homeport.server.asking import MAX_ANSWER_BYTES, Asking, ReportsDown, fault_of, unexpected
+from homeport.server.asking import (
+    MAX_ANSWER_BYTES,
+    Asking,
+    ReportsDown,
+    fault_of,
+    passed_headers,
+    unexpected,
+)
 from homeport.server.cache_care import CacheCare
 from homeport.server.calls import AnthropicCall, Call, ChatCall
 from homeport.server.directory import Directory
@@ -43,7 +50,7 @@ from homeport.server.resend import Resends, resend_key
 from homeport.server.web_search import WebSearcher
 from homeport.spec import SMALL_MODELS, Endpoint, Limits
 from homeport.upstream import Client, LostError
-from homeport.wire import anthropic
+from homeport.wire import anthropic, messages_relay
 
 log = structlog.get_logger()
 
@@ -89,8 +96,7 @@ class Proxy:
     async def _without_search(self, http: Http, call: AnthropicCall) -> None:
         """Claude Code's search is a request of its own. It is told that there is none, because a model
         without the tool would make up what it found."""
-        instance = self._directory.resolve(call.model, kind=call.kind)[1]
-        if instance.endpoint is not None and instance.endpoint.dialect == "anthropic":
+        if self._passes(call.model):
             await self.serve(http, call)  # that upstream may run it
             return
         self._resolve(http, call)
@@ -104,16 +110,29 @@ class Proxy:
         await http.end()
 
     async def _anthropic(self, http: Http, *, counting: bool = False) -> AnthropicCall:
+        """The request, read; one that we cannot read only where it is handed on as it is."""
         body = await http.body(self._limits.body_bytes)
-        if not anthropic.may_hold_pdf(body):
-            return AnthropicCall(body, counting=counting, searcher=self.searcher)
-        pdf_text = self._documents.pdf_text
-        with http.watch():
-            return await self._documents.beside(
-                lambda: AnthropicCall(
-                    body, counting=counting, pdf_text=pdf_text, searcher=self.searcher
+        if anthropic.may_hold_pdf(body) and not self._passes_unread(body):
+            pdf_text = self._documents.pdf_text
+            with http.watch():
+                call = await self._documents.beside(
+                    lambda: AnthropicCall(
+                        body, counting=counting, pdf_text=pdf_text, searcher=self.searcher
+                    )
                 )
-            )
+        else:
+            call = AnthropicCall(body, counting=counting, searcher=self.searcher)
+        if call.refusal is not None and not self._passes(call.model):
+            raise call.refusal
+        return call
+
+    def _passes(self, model: str) -> bool:
+        """Whether Messages for that model go to a server that is asked in them."""
+        return self._directory.resolve(model, kind="chat")[1].dialect == "anthropic"
+
+    def _passes_unread(self, body: bytes) -> bool:
+        outlined = messages_relay.outlined(body)
+        return outlined is not None and self._passes(outlined.model)
 
     async def passage(self, http: Http) -> None:
         """A request that the engine takes as it is, where it has the route."""
@@ -131,20 +150,23 @@ class Proxy:
         with http.watch(), instance.lease(takes_slot=False) as lease:
             try:
                 async with asyncio.timeout(COUNT_CALL_TIMEOUT_S):  # a start of the engine included
-                    return await self._exact_count(call, instance, lease)
+                    return await self._exact_count(http, call, instance, lease)
             except TimeoutError:
                 raise ClientError(
                     "not_found", f"'{instance.id}' takes too long to count; it may still be loading"
                 ) from None
 
-    async def _exact_count(self, call: Call, instance: Instance, lease: Lease) -> int:
+    async def _exact_count(self, http: Http, call: Call, instance: Instance, lease: Lease) -> int:
         endpoint = lease.endpoint or await lease.ready()
         if endpoint.engine.token_count is None:
             raise ClientError(
                 "not_found", f"the engine of '{instance.id}' cannot count tokens exactly"
             )
         return await self._asking.count(
-            endpoint, call.engine_body(endpoint), 2 * COUNT_CALL_TIMEOUT_S
+            endpoint,
+            call.engine_body(endpoint),
+            2 * COUNT_CALL_TIMEOUT_S,
+            passed_headers(http, call),
         )
 
     # ------------------------------------------------------------------- the request
@@ -214,7 +236,7 @@ class Proxy:
         """The engine's whole answer."""
         with self.cache_care.place(http, call, instance, endpoint) as request:
             request, _ = await self._asking.fitted(http, call, endpoint, request, FIT_TIMEOUT_S)
-            exchange = self._asking.exchange(call, endpoint, request)
+            exchange = self._asking.exchange(http, call, endpoint, request)
             try:
                 with ReportsDown(instance):
                     await exchange.send()

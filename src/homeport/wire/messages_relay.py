@@ -1,8 +1,11 @@
 """Passthrough of Anthropic Messages: client and engine both speak them, and bytes flow through.
 
 Changed in a request: the model's name; and the billing line, where it would only void an engine's
-cached prefix. Changed in an answer: the model's name, once. Usage is read on the way, a stream that
-breaks off says so, an error of any shape becomes Anthropic's.
+cached prefix. What else is in it need not be known here: blocks and fields that we have never heard of
+flow too, and what is wrong with a request is the upstream's to say (``outlined``).
+
+Changed in an answer: the model's name, once. Usage is read on the way, a stream that breaks off says
+so, an error of any shape becomes Anthropic's.
 """
 
 from typing import Any
@@ -14,7 +17,7 @@ from homeport.spec import EngineFacts, ModelFacts
 from homeport.wire import faults, sse
 from homeport.wire.anthropic import BILLING_MARK
 from homeport.wire.anthropic_upstream import Frame, UsageSum, WireUsage, failure_of
-from homeport.wire.events import Usage
+from homeport.wire.events import Request, Usage
 
 Raw = msgspec.Raw
 _encode = msgspec.json.Encoder().encode
@@ -24,8 +27,27 @@ _decode_frame = msgspec.json.Decoder(Frame).decode
 PING = sse.encode(b'{"type":"ping"}', "ping")
 
 
+class Outline(msgspec.Struct):
+    model: str
+    stream: bool | None = None
+
+
+_decode_outline = msgspec.json.Decoder(Outline).decode
+
+
+def outlined(body: bytes) -> Request | None:
+    """What has to be known of a request that is handed on unread, without turns and tools. None where
+    it is no request at all."""
+    try:
+        body.decode()
+        outline = _decode_outline(body)
+    except faults.BAD_BODY:
+        return None
+    return Request(model=outline.model, turns=(), stream=bool(outline.stream))
+
+
 def relay_request(body: bytes, engine: EngineFacts, model: ModelFacts) -> bytes:
-    """The engine's body; ``body`` is valid."""
+    """The engine's body; ``body`` is an object, at least."""
     fields = _raw_fields(body)
     fields["model"] = Raw(_encode(model.name))
     if not engine.reads_billing_line and "system" in fields:
