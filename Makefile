@@ -8,10 +8,10 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-clients test-mutations check venv venv-test format lock demo-eval bench clean
+.PHONY: help serve test test-clients test-engine-flags test-mutations check venv venv-test format lock demo-eval bench clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -43,6 +43,9 @@ test: $(VENV)/.test ## run all tests (ARGS="-k word" to choose)
 
 test-clients: $(VENV)/.test ## run all that the real clients do, the long scenarios too
 	@$(BIN)/python -m pytest --slow-clients -m "claude_code or codex or opencode" $(ARGS)
+
+test-engine-flags: $(VENV)/.test ## compare what we know of the engines' flags with their packages
+	@$(BIN)/python -m tests.engines.flag_tables $(ARGS)
 
 test-mutations: $(VENV)/.test ## show that the tests of the translation fail when a rule is off
 	@$(BIN)/python -m tests.wire.mutate $(ARGS)

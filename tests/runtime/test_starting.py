@@ -1,32 +1,132 @@
-"""From settings to a command: what is looked up on the machine."""
+"""From a model's settings to a command: what is looked up on the way."""
 
+from __future__ import annotations
+
+import sys
 from pathlib import Path
 
 import pytest
 
 from homeport.errors import ConfigError
-from homeport.runtime.starting import command_for
-from homeport.spec import Machine, ModelSettings
+from homeport.runtime.starting import command_for, container_name, engine_of, hub_cache
+from homeport.spec import Command, Gpu, Machine, ModelSettings
+
+PLAIN = Machine()
+CUDA = Machine(gpus=(Gpu(total_bytes=1, free_bytes=1),))
 
 
-def test_llamacpp_command_checks_the_file(tmp_path: Path) -> None:
-    wrong = tmp_path / "m.gguf"
-    wrong.write_bytes(b"PK\x03\x04")
-    with pytest.raises(ConfigError, match="not a GGUF"):
-        command_for(ModelSettings(id="m", path=str(wrong)), Machine(), 1, "k")
+@pytest.fixture
+def gguf(tmp_path: Path) -> ModelSettings:
+    file = tmp_path / "m.gguf"
+    file.write_bytes(b"GGUF\x03\x00\x00\x00")
+    return ModelSettings(id="m", path=str(file))
 
 
-def test_llamacpp_command_takes_a_binary_from_the_path(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def hugging_face(tmp_path: Path) -> ModelSettings:
+    folder = tmp_path / "hf"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "qwen3"}')
+    (folder / "model.safetensors").touch()
+    return ModelSettings(id="m", path=str(folder))
+
+
+@pytest.fixture
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The only folder on the PATH."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", str(folder))
+    return folder
+
+
+def executable(folder: Path, name: str) -> str:
+    file = folder / name
+    file.write_text("#!/bin/sh\n")
+    file.chmod(0o755)
+    return str(file)
+
+
+def start(model: ModelSettings, machine: Machine = PLAIN, **changes: object) -> Command:
+    given = {name: getattr(model, name) for name in model.__struct_fields__} | changes
+    return command_for(ModelSettings(**given), machine, 4711, "k")
+
+
+def test_llamacpp_is_embedded_unless_there_is_a_llama_server(
+    gguf: ModelSettings, path: Path
 ) -> None:
-    model = tmp_path / "m.gguf"
-    model.write_bytes(b"GGUF\x03\x00\x00\x00")
-    settings = ModelSettings(id="m", path=str(model))
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert "homeport.runtime.llamacpp_child" in command_for(settings, Machine(), 1, "k").argv
-    binary = tmp_path / "llama-server"
-    binary.write_text("#!/bin/sh\n")
-    binary.chmod(0o755)
-    assert command_for(settings, Machine(), 1, "k").argv[0] == str(binary)
-    named = ModelSettings(id="m", path=str(model), binary="/opt/llama-server")
-    assert command_for(named, Machine(), 1, "k").argv[0] == "/opt/llama-server"
+    assert start(gguf).argv[1:3] == ("-m", "homeport.runtime.llamacpp_child")
+    server = executable(path, "llama-server")
+    assert start(gguf).argv[0] == server
+    assert start(gguf, binary="/opt/llama-server").argv[0] == "/opt/llama-server"
+
+
+def test_each_engine_is_found_on_the_path(hugging_face: ModelSettings, path: Path) -> None:
+    for engine, script in (
+        ("vllm", "vllm"),
+        ("sglang", "sglang"),
+        ("trtllm", "trtllm-serve"),
+        ("mlx", "mlx_lm.server"),
+    ):
+        with pytest.raises(ConfigError, match=f"{script} was not found"):
+            start(hugging_face, engine=engine)
+        file = executable(path, script)
+        assert start(hugging_face, engine=engine).argv[0] == file
+    assert start(hugging_face, CUDA).engine == "vllm"
+
+
+def test_an_engine_beside_homeport_is_run_by_its_python(
+    hugging_face: ModelSettings, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "site" / "mlx_lm").mkdir(parents=True)
+    (tmp_path / "site" / "mlx_lm" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    made = start(hugging_face, engine="mlx")
+    assert made.argv[:5] == (sys.executable, "-m", "mlx_lm", "server", "--model")
+
+
+def test_what_is_wrong_is_said_with_its_key(gguf: ModelSettings, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"models\.m\.path: cannot read the model: No such file"):
+        start(gguf, path=str(tmp_path / "gone"))
+    Path(str(gguf.path)).write_bytes(b"PK\x03\x04")
+    with pytest.raises(ConfigError, match="not a GGUF"):
+        start(gguf)
+    Path(str(gguf.path)).write_bytes(b"GGUF")
+    with pytest.raises(ConfigError, match="hint: set binary"):
+        start(gguf, args=("--foo",))
+
+
+def test_the_engine_alone(hugging_face: ModelSettings, gguf: ModelSettings) -> None:
+    assert engine_of(gguf, PLAIN) == "llamacpp"
+    assert engine_of(hugging_face, CUDA) == "vllm"
+    with pytest.raises(ConfigError, match="no CUDA device"):
+        engine_of(hugging_face, PLAIN)
+
+
+def test_a_custom_command_may_make_of_its_path_what_it_likes() -> None:
+    model = ModelSettings(id="m", path="/nowhere", command=("serve", "{model}", "{port}"))
+    assert command_for(model, PLAIN, 4711, "k").argv == ("serve", "/nowhere", "4711")
+
+
+def test_containers_need_docker(gguf: ModelSettings, path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"models\.m\.runner: docker was not found"):
+        start(gguf, runner="container")
+    docker = executable(path, "docker")
+    made = start(gguf, runner="container")
+    assert made.argv[:2] == (docker, "run")
+    assert made.container == "homeport-m-4711"
+
+
+def test_container_names_are_what_docker_takes() -> None:
+    assert container_name(ModelSettings(id="org/näme: 7b"), 1) == "homeport-org-n-me-7b-1"
+
+
+def test_the_download_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/you")
+    monkeypatch.delenv("HF_HOME", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    assert hub_cache() == "/home/you/.cache/huggingface"
+    monkeypatch.setenv("XDG_CACHE_HOME", "/cache")
+    assert hub_cache() == "/cache/huggingface"
+    monkeypatch.setenv("HF_HOME", "~/hf")
+    assert hub_cache() == "/home/you/hf"

@@ -27,7 +27,11 @@ HUB_VOLUME: Final = "homeport-huggingface"
 """In place of this machine's own cache, where that is not known."""
 
 _CLIENT: Final = re.compile(r"PATH|HOME|DOCKER_\w+|LD_\w+|\w+_PROXY", re.IGNORECASE)
-"""Variables that the Docker client would obey, too."""
+
+
+def is_for_client(variable: str) -> bool:
+    """Whether the Docker client itself would obey the variable, if it were in its environment."""
+    return bool(_CLIENT.fullmatch(variable))
 
 
 def options(
@@ -53,7 +57,7 @@ def options(
     yield "--publish", f"127.0.0.1:{port}:{port}"
     yield from mounts
     for variable, value in env.items():
-        yield "--env", (f"{variable}={value}" if _CLIENT.fullmatch(variable) else variable)
+        yield "--env", (f"{variable}={value}" if is_for_client(variable) else variable)
     if model.hub is not None:
         yield "--env", f"HF_HOME={HUB_CACHE}"
         yield "--env", "HF_TOKEN"  # not set here: not set there

@@ -99,7 +99,7 @@ def _common(model: ModelSettings, place: Place) -> Iterator[Group]:
 def _model(model: ModelSettings, files: ModelFiles | None, place: Place) -> Iterator[Group]:
     """The weights: of a split GGUF the first part; and the projector beside them."""
     if files is None:
-        yield ("-hf" if model.hub else "-m"), place.model
+        yield ("--hf-repo" if model.hub else "-m"), place.model
         return
     name = weights.gguf(files)
     if name is None:  # a file that is called otherwise, as in Ollama's store

@@ -141,7 +141,7 @@ def container_command(
             *entry[1:],
             *with_args(groups, model.args),
         ),
-        env=tuple(env.items()),
+        env=tuple(pair for pair in env.items() if not containers.is_for_client(pair[0])),
         engine=engine,
         api_key=_key(start, api_key),
         model=start.known_as(model, place),
