@@ -107,12 +107,12 @@ class Judge:
         return effects
 
     def leave(self, ticket: int) -> list[Effect]:
-        for engine in self.engines.values():
-            for wishes in (engine.waiting, engine.using):
-                for wish in [wish for wish in wishes if wish.ticket == ticket]:
-                    wishes.remove(wish)
-                    self.ended[ticket] = "left"
-        self.orphans = [wish for wish in self.orphans if wish.ticket != ticket]
+        places = [self.orphans]
+        places += [there for e in self.engines.values() for there in (e.waiting, e.using)]
+        for place in places:
+            for wish in [wish for wish in place if wish.ticket == ticket]:
+                place.remove(wish)
+                self.ended[ticket] = "left"
         return self._do(lambda: self.scheduler.leave(ticket, self.now))
 
     def load(self, model: str) -> list[Effect]:
