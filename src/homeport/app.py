@@ -27,6 +27,7 @@ from homeport.errors import RequestFault
 from homeport.roster import Narrator as RosterNarrator
 from homeport.roster import Roster, policy_of
 from homeport.runtime.check import findings
+from homeport.runtime.choosing import with_engines
 from homeport.runtime.discovery import Found, look_around
 from homeport.runtime.fleet import Fleet
 from homeport.runtime.instance import Instance
@@ -36,6 +37,7 @@ from homeport.runtime.nvml import Cards
 from homeport.runtime.provision import Provision
 from homeport.runtime.remembered import Remembered
 from homeport.runtime.remote import RemoteInstance
+from homeport.runtime.slot_files import SlotFiles
 from homeport.server import listen
 from homeport.server.asgi import Gateway
 from homeport.server.directory import Directory
@@ -127,8 +129,10 @@ class App:
         )
         listener = listen.Listener(gateway, self._sock)
         provision = await self._provision()
+        self._settings = await asyncio.to_thread(with_engines, self._settings, provision.machine)
         policy = policy_of(self._settings.lifecycle, budget_bytes(provision.machine))
         self._fleet = Fleet(policy, memory=provision)
+        slot_files = self._slot_files()
         self._roster = Roster(
             self._settings,
             fetch=self._client.fetch,
@@ -138,12 +142,15 @@ class App:
             learned=self._learned,
             needs=provision,
             command_for=provision.command_for,
+            slot_files=slot_files,
         )
         try:
             async with asyncio.TaskGroup() as group:
                 await self._serve(group, listener)
         finally:
             await self._fleet.close()
+            if slot_files is not None:
+                slot_files.close()
             await self._client.close()
             self._narrator.stopped()
 
@@ -204,6 +211,15 @@ class App:
             self._narrator.found(found)
         taken = tuple(found.url for found in servers if found.is_taken)
         return with_demo(msgspec.structs.replace(settings, upstreams=taken))
+
+    def _slot_files(self) -> SlotFiles | None:
+        limit_bytes = self._settings.lifecycle.saved_slots_bytes
+        folder = self._state_home / "slots"
+        try:
+            return SlotFiles(folder, limit_bytes, self._client.fetch) if limit_bytes else None
+        except OSError as error:
+            log.warning("slots.not_saved", folder=str(folder), error=error.strerror)
+            return None
 
     async def _provision(self) -> Provision:
         """Memory is looked at in a thread: asking the drivers of cards may take a while."""

@@ -25,6 +25,7 @@ from homeport.runtime.instance import Instance, Learned
 from homeport.runtime.managed import CommandFor, ManagedInstance
 from homeport.runtime.probe import Fetch, discover
 from homeport.runtime.remote import RemoteInstance
+from homeport.runtime.slot_files import SlotFiles
 from homeport.server.directory import Directory
 from homeport.spec import Endpoint, LifecycleSettings, ModelSettings, Settings
 
@@ -73,11 +74,12 @@ class Roster:
         learned: Learned,
         needs: Needs,
         command_for: CommandFor | None = None,
+        slot_files: SlotFiles | None = None,
     ) -> None:
         self._settings = settings
         self._fetch, self._fleet, self._directory = fetch, fleet, directory
         self._narrator, self._learned, self._needs = narrator, learned, needs
-        self._command_for = command_for
+        self._command_for, self._slot_files = command_for, slot_files
         self._configured: dict[ModelSettings, Instance] = {}
         """In the order of the file."""
         self._discovered: dict[str, list[tuple[Entry, Instance]]] = {}
@@ -145,6 +147,7 @@ class Roster:
             command_for=self._command_for,
             learned=self._learned,
             keeper=self._fleet,
+            slot_files=self._slot_files,
         )
         need_bytes = self._needs.need_bytes(model)
         self._fleet.add(instance, terms_of(model, self._settings.lifecycle, need_bytes))

@@ -176,6 +176,8 @@ class LifecycleSettings(msgspec.Struct, frozen=True, kw_only=True):
     return_to_default_s: float | None = None
     """The default model is started again when the others have been idle for so long."""
     groups: tuple[Group, ...] = ()
+    saved_slots_bytes: int = 8 * 1024 * MIB
+    """For the KV caches of stopped llama.cpp models, on disk; 0 keeps none."""
 
 
 class BackendDefaults(msgspec.Struct, frozen=True, kw_only=True):
@@ -351,6 +353,8 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     rescue_retry: bool = False
     starts_thinking: bool = False
     max_tools: int | None = None
+    slots_restored: bool = False
+    """It was stopped to make room, and its slots hold again what they held then."""
 
     def __repr__(self) -> str:  # never shows the key
         return f"Endpoint({self.base_url!r}, {self.engine.engine}, {self.model.name!r})"

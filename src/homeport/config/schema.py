@@ -91,6 +91,7 @@ COUNT: Final = Scalar("whole number", values.count)
 SECONDS: Final = Scalar("seconds", values.seconds)
 SECONDS_OR_ZERO: Final = Scalar("seconds", values.seconds_or_zero)
 SIZE: Final = Scalar("bytes, or a size as 64MiB", values.size)
+SIZE_OR_ZERO: Final = Scalar("bytes, or a size as 64MiB, or 0", values.size_or_zero)
 HOST: Final = Scalar("address or host name", values.host)
 ORIGIN: Final = Scalar("origin", values.origin)
 URL: Final = Scalar("http:// or https:// address", values.base_url)
@@ -605,6 +606,15 @@ LIFECYCLE: Final = Section(
             default="what the machine has, measured",
             doc="Memory for all engines that homeport starts.",
             example="22GiB",
+        ),
+        Key(
+            name="saved_slots_bytes",
+            kind=SIZE_OR_ZERO,
+            also="saved_slots",
+            default="8GiB",
+            doc="Disk space for the KV caches of llama.cpp models that were stopped to make room, so "
+            "that long conversations go on where they were when the model is back. What the model has "
+            "read lies there, for this user only, until homeport ends. 0 keeps nothing.",
         ),
         Key(
             name="min_dwell_s",

@@ -137,6 +137,11 @@ def size(value: str, place: Place) -> int:
     return number
 
 
+def size_or_zero(value: str, place: Place) -> int:
+    """As ``size``; 0 switches the thing off."""
+    return 0 if value == "0" else size(value, place)
+
+
 def model_id(value: str, place: Place) -> str:
     if not value or value != value.strip() or not value.isprintable():
         raise WrongValueError(

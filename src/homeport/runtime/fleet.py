@@ -66,6 +66,10 @@ class Narrator(Protocol):
 
     def stopped(self, instance: ManagedInstance) -> None: ...
 
+    def waited(self, instance: ManagedInstance, seconds: float) -> None:
+        """A request, or who asked for a load, did so until it had a place or was refused. Not called
+        of those that have one at once."""
+
 
 class Memory(Protocol):
     """What engines use (``runtime.provision``)."""
@@ -93,11 +97,9 @@ class Fleet:
     ``add`` and ``retire`` change which there are; requests come in by ``instance.lease()``.
     """
 
-    def __init__(
-        self, policy: Policy, *, narrator: Narrator | None = None, memory: Memory | None = None
-    ) -> None:
+    def __init__(self, policy: Policy, *, memory: Memory | None = None) -> None:
         self._scheduler = Scheduler(policy)
-        self._narrators = [narrator] if narrator is not None else []
+        self._narrators: list[Narrator] = []
         self._memory = memory or NoMemory()
         self._members: dict[str, ManagedInstance] = {}
         self._keys: dict[ManagedInstance, str] = {}
@@ -114,6 +116,10 @@ class Fleet:
     def __repr__(self) -> str:
         return f"Fleet({list(self._members.values())!r}, waiting={self.waiting})"
 
+    def observe(self, narrator: Narrator) -> None:
+        """From now on it hears of everything."""
+        self._narrators.append(narrator)
+
     # ------------------------------------------------------------------- who there is
 
     def add(self, instance: ManagedInstance, terms: Terms) -> None:
@@ -124,8 +130,15 @@ class Fleet:
         self._terms[key] = terms
         self._act(self._scheduler.add(key, terms, time.monotonic()))
 
+    def set_terms(self, instance: ManagedInstance, terms: Terms) -> None:
+        """It may do otherwise from now on; what runs goes on running."""
+        key = self._keys[instance]
+        self._terms[key] = terms
+        self._act(self._scheduler.add(key, terms, time.monotonic()))
+
     def retire(self, instance: ManagedInstance) -> None:
-        """It has left the configuration: requests under way finish, then it is stopped for good."""
+        """It has left the configuration: requests under way finish, then it is stopped for good. Those
+        that wait go over to the instance of the same id that has been added since, if there is one."""
         key = self._keys[instance]
         self._act(self._scheduler.retire(key, time.monotonic()))
         self._forget_if_gone(key)
@@ -139,9 +152,14 @@ class Fleet:
 
     # ------------------------------------------------------------------- by hand
 
-    def load(self, instance: ManagedInstance) -> None:
-        """Start it as soon as there is room, as if a request had come."""
-        self._act(self._scheduler.load(self._keys[instance], time.monotonic()))
+    async def load(self, instance: ManagedInstance) -> Endpoint:
+        """Start it as soon as there is room, and return where it answers.
+
+        It is wanted as if by a request, for as long as this is awaited; but a start that has failed
+        just now is no reason not to try another. Raises like ``Lease.ready``.
+        """
+        with ScheduledLease(self, instance, takes_slot=False, insists=True) as lease:
+            return await lease.ready()
 
     def unload(self, instance: ManagedInstance) -> None:
         """Stop it when nothing is in flight any more; a later request starts it again."""
@@ -196,18 +214,17 @@ class Fleet:
 
     # ------------------------------------------------------------------- leases
 
-    def request(self, lease: "ScheduledLease") -> Ticket:
-        ticket = next(self._numbers)
+    def request(self, lease: "ScheduledLease") -> None:
+        lease.ticket = ticket = next(self._numbers)
         self._leases[ticket] = lease
         instance, now = lease.instance, time.monotonic()
         key = self._keys.get(instance)
         if key is None:
-            lease.settle(_refusal("gone", None, instance))
-        elif (why := instance.known_failure(now)) is not None:
+            self._act([Refuse(ticket, "gone")])
+        elif not lease.insists and (why := instance.known_failure(now)) is not None:
             lease.settle(why)
         else:
             self._act(self._scheduler.request(ticket, key, now, takes_slot=lease.takes_slot))
-        return ticket
 
     def leave(self, ticket: Ticket) -> None:
         del self._leases[ticket]
@@ -222,7 +239,12 @@ class Fleet:
                     self._leases[ticket].settle(None)
                 case Refuse(ticket, reason, retry_after_s):
                     lease = self._leases[ticket]
-                    lease.settle(_refusal(reason, retry_after_s, lease.instance))
+                    heir = self._heir_of(lease.instance) if reason == "gone" else None
+                    if heir is not None:
+                        del self._leases[ticket]
+                        lease.move_to(heir)
+                    else:
+                        lease.settle(_refusal(reason, retry_after_s, lease.instance))
                 case Start(key):
                     self._replace(key, partial(self._start, key, self._members[key]))
                 case Stop(key, why):
@@ -268,11 +290,20 @@ class Fleet:
     async def _stop(self, key: str, instance: ManagedInstance, why: str) -> None:
         for narrator in self._narrators:
             narrator.stopping(instance, why)
-        await instance.stop()
+        await instance.stop(will_return=why in ("evicted", "idle"))
         for narrator in self._narrators:
             narrator.stopped(instance)
         self._act(self._scheduler.stopped(key, time.monotonic()))
         self._forget_if_gone(key)
+
+    def _heir_of(self, instance: ManagedInstance) -> ManagedInstance | None:
+        """The one that has taken its place."""
+        same = [member for member in self._members.values() if member.id == instance.id]
+        return same[-1] if same and same[-1] is not instance else None
+
+    def waited(self, instance: ManagedInstance, seconds: float) -> None:
+        for narrator in self._narrators:
+            narrator.waited(instance, seconds)
 
     async def _measure(self, key: str, instance: ManagedInstance) -> None:
         used = await self._memory.used_bytes(instance)
@@ -283,6 +314,7 @@ class Fleet:
         if key not in self._scheduler.snapshot():
             instance = self._members.pop(key)
             del self._keys[instance], self._terms[key]
+            instance.output.close()
 
     def _set_timer(self) -> None:
         wake = self._scheduler.next_wake(time.monotonic())
@@ -306,20 +338,24 @@ class ScheduledLease(Lease):
         "_fleet",
         "_refused",
         "_settled",
-        "_ticket",
+        "insists",
         "instance",
         "is_granted",
         "takes_slot",
+        "ticket",
     )
 
-    def __init__(self, fleet: Fleet, instance: ManagedInstance, *, takes_slot: bool) -> None:
+    def __init__(
+        self, fleet: Fleet, instance: ManagedInstance, *, takes_slot: bool, insists: bool = False
+    ) -> None:
         super().__init__(instance)
         self._fleet, self.instance, self.takes_slot = fleet, instance, takes_slot
+        self.insists = insists
         self.is_granted = False
         self._refused: RequestFault | None = None
         self._settled: asyncio.Future[None] | None = None
         """For who waits."""
-        self._ticket: Ticket = 0
+        self.ticket: Ticket = 0
 
     def settle(self, refused: RequestFault | None) -> None:
         """Granted, or why not; called once for each time of asking."""
@@ -329,6 +365,11 @@ class ScheduledLease(Lease):
             self.instance.in_flight += 1
         if self._settled is not None and not self._settled.done():
             self._settled.set_result(None)
+
+    def move_to(self, instance: ManagedInstance) -> None:
+        """Ask another one: the first has been configured anew."""
+        self.instance = self._of = instance
+        self._fleet.request(self)
 
     @property
     def endpoint(self) -> Endpoint | None:
@@ -354,7 +395,9 @@ class ScheduledLease(Lease):
     async def _wait(self) -> None:
         if not self.is_granted and self._refused is None:
             self._settled = asyncio.get_running_loop().create_future()
+            began = time.monotonic()
             await self._settled
+            self._fleet.waited(self.instance, time.monotonic() - began)
         if self._refused is not None:
             raise self._refused
 
@@ -372,13 +415,13 @@ class ScheduledLease(Lease):
 
     def _ask(self) -> None:
         self._refused = self._settled = None
-        self._ticket = self._fleet.request(self)
+        self._fleet.request(self)
 
     def _give_back(self) -> None:
         if self.is_granted:
             self.is_granted = False
             self.instance.lease_ended()
-        self._fleet.leave(self._ticket)
+        self._fleet.leave(self.ticket)
 
 
 def _refusal(reason: str, retry_after_s: float | None, instance: ManagedInstance) -> RequestFault:

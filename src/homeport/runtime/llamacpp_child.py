@@ -40,6 +40,10 @@ def main(argv: list[str]) -> int:
     params.endpoint_metrics = True
     params.endpoint_props = True
     params.endpoint_slots = True
+    if options.slot_save_path:
+        params.slot_save_path = os.path.join(
+            options.slot_save_path, ""
+        )  # joined with names as it is
     params.ui = False
     params.cache_ram_mib = int(os.environ.get("LLAMA_ARG_CACHE_RAM", CACHE_RAM_MIB))
     params.verbosity = VERBOSITY
@@ -64,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("-np", "--parallel", type=int, required=True)
     parser.add_argument("--embeddings", action="store_true")
     parser.add_argument("-ub", "--ubatch-size", type=int)
+    parser.add_argument("--slot-save-path")
     return parser
 
 

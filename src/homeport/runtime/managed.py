@@ -7,12 +7,16 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+import msgspec
+
 from homeport.errors import ConfigError, UpstreamError
 from homeport.lifecycle.machine import backoff_s
 from homeport.runtime import starting
 from homeport.runtime.instance import Base, Learned, Lease, nothing_learned, with_settings
+from homeport.runtime.output import Output
 from homeport.runtime.probe import STARTUP_TIMEOUT_S, Fetch, StartError, ready_endpoint
 from homeport.runtime.process import STOP_GRACE_S, EngineProcess, free_port, port_is_free
+from homeport.runtime.slot_files import SlotFiles
 from homeport.spec import Command, Endpoint, Machine, ModelSettings
 
 RETRY_FAILED_S = 30.0
@@ -84,16 +88,22 @@ class ManagedInstance(Base):
         stop_grace_s: float = STOP_GRACE_S,
         learned: Learned = nothing_learned,
         keeper: Keeper | None = None,
+        slot_files: SlotFiles | None = None,
     ) -> None:
         super().__init__(model.id)
         self._model, self._fetch, self._learned = model, fetch, learned
         self._keeper = keeper or NoKeeper()
+        self._slot_files = slot_files
         self._command_for = command_for or _command_for
         self._backoff, self._retry_failed_s = backoff, retry_failed_s
         self._startup_timeout_s, self._stop_grace_s = startup_timeout_s, stop_grace_s
         self._owner: asyncio.Task[None] | None = None
         self._process: EngineProcess | None = None
+        self.output = Output()
+        """What its engines have said, one after the other."""
+        self._command: Command | None = None
         self._drain_s = 0.0
+        self._will_return = False
         self._ready_at = math.inf
         self._was_ready = False
         """In this run, or in the last one where it is down."""
@@ -125,7 +135,9 @@ class ManagedInstance(Base):
         """Only noted: its owner knows better whether the process lives."""
         self._log.warning("instance.reported_down", reason=reason)
 
-    async def stop(self, *, drain_s: float = 0.0) -> None:
+    async def stop(self, *, drain_s: float = 0.0, will_return: bool = False) -> None:
+        """``will_return``: it is stopped to make room, and what it has cached is worth keeping."""
+        self._will_return = will_return
         if self._owner is not None and not self._owner.done():
             if not self._owner.cancelling():  # else it is stopping already
                 self._drain_s = drain_s
@@ -176,10 +188,14 @@ class ManagedInstance(Base):
         began = time.monotonic()
         api_key = self._model.api_key or secrets.token_hex(16)
         command = await asyncio.to_thread(self._command_for, self._model, port, api_key)
+        if self._slot_files is not None:
+            command = self._slot_files.command(command)
+        self._command = command
         self._log.info("instance.starting", port=port, command=command.argv[0])
-        self._process = process = await EngineProcess.spawn(command)
+        self._process = process = await EngineProcess.spawn(command, self.output)
         try:
-            self._become_ready(await self._wait_ready(process, port, command), began)
+            endpoint = await self._wait_ready(process, port, command)
+            self._become_ready(await self._with_slots(endpoint, command), began)
             status = await process.wait()
             self._log.error("instance.exited", status=status, output=process.tail())
             return _with_tail(f"exited with status {status}", process), True
@@ -208,6 +224,13 @@ class ManagedInstance(Base):
             timeout_s=self._startup_timeout_s,
         )
 
+    async def _with_slots(self, endpoint: Endpoint, command: Command) -> Endpoint:
+        """The endpoint, after its slots have got back what was saved when it was stopped."""
+        if self._slot_files is None:
+            return endpoint
+        is_restored = await self._slot_files.restore(self.id, command, endpoint)
+        return msgspec.structs.replace(endpoint, slots_restored=is_restored)
+
     def _become_ready(self, endpoint: Endpoint, began: float) -> None:
         self._move("became_ready")
         self._ready_at = time.monotonic()
@@ -226,11 +249,14 @@ class ManagedInstance(Base):
 
     async def _wind_down(self, process: EngineProcess) -> None:
         """Let leases finish while the process lives, then enter ``stopping``."""
-        self.endpoint = None  # no new requests
+        endpoint, self.endpoint = self.endpoint, None  # no new requests
         if self.state == "ready" and self.in_flight and self._drain_s > 0:
             self._move("drain")
             await self._drained(self._drain_s)
         self._move("stop")
+        if endpoint is not None and self._will_return and self._slot_files is not None:
+            assert self._command is not None
+            await self._slot_files.save(self.id, self._command, endpoint)
 
 
 def _with_tail(reason: str, process: EngineProcess) -> str:

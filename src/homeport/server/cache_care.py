@@ -79,14 +79,18 @@ class CacheCare:
         return Placed(body, slots, slot)
 
     def _slots_of(self, call: Call, instance: Instance, endpoint: Endpoint) -> Slots | None:
-        """The instance's slots; new ones after a restart, which empties every cache."""
+        """The instance's slots; new ones after a restart, which empties every cache, unless it was
+        saved and restored."""
         if call.kind == "embeddings" or not endpoint.engine.id_slot:
             return None
         if (endpoint.model.slots or 1) < 2:
             return None
         known = self._slots.get(instance.id)
         if known is None or known[0] is not endpoint:
-            known = self._slots[instance.id] = (endpoint, Slots(endpoint.model.slots or 1))
+            slots = Slots(endpoint.model.slots or 1)
+            if known is not None and endpoint.slots_restored and known[1].slots == slots.slots:
+                slots = known[1]
+            known = self._slots[instance.id] = (endpoint, slots)
         return known[1]
 
     def _watch(self, http: Http, instance: Instance, key: Key, path: str, body: bytes) -> None:
