@@ -26,6 +26,7 @@ class Subcommand(NamedTuple):
 
 COMMANDS: Final = {
     "serve": Subcommand("homeport.cli.serve_cmd", "serve", "Serve models on one port."),
+    "pull": Subcommand("homeport.cli.pull_cmd", "pull", "Load a model from the Hugging Face hub."),
     "config": Subcommand("homeport.cli.config_cmd", "config", "Check or show the configuration."),
     "check": Subcommand("homeport.cli.check_cmd", "check", "Ask an engine what it can do."),
     "key": Subcommand("homeport.cli.key_cmd", "key", "Make API keys for clients."),

@@ -11,6 +11,7 @@ Colour only on a terminal, and not with ``NO_COLOR`` (no-color.org: set and not 
 
 import os
 import re
+import shutil
 import sys
 from typing import Any, TextIO
 
@@ -40,6 +41,17 @@ def row(*cells: tuple[str, int]) -> None:
 def say(text: str) -> None:
     """Talk, to stderr."""
     print(text, file=sys.stderr, flush=True)
+
+
+def status(text: str) -> None:
+    """The last line on the terminal, in place of the status before it; ``say("")`` ends it."""
+    width = shutil.get_terminal_size().columns - 1
+    print(f"\r{_harmless(text)[:width]}\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def is_terminal() -> bool:
+    """Whether a person sees stderr as it is written, so that a line may be written over."""
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def error(message: str, *, hint: str = "") -> None:
