@@ -130,3 +130,22 @@ def test_the_download_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     assert hub_cache() == "/cache/huggingface"
     monkeypatch.setenv("HF_HOME", "~/hf")
     assert hub_cache() == "/home/you/hf"
+
+
+def test_a_model_on_the_hub_is_started_from_the_cache(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    server = executable(path, "llama-server")
+    model = ModelSettings(id="org/it", hub="org/it:Q4_K_M")
+    snapshot = tmp_path / "hub" / "models--org--it" / "snapshots" / ("a" * 40)
+    snapshot.mkdir(parents=True)
+    (snapshot / "it-Q8_0.gguf").write_bytes(b"GGUF\x03\x00\x00\x00")
+    chosen = snapshot / "it-Q4_K_M.gguf"
+    assert str(snapshot) not in " ".join(start(model, engine="llamacpp").argv)
+    chosen.write_bytes(b"GGUF\x03\x00\x00\x00")
+    assert engine_of(model, PLAIN) == "llamacpp"
+    argv = start(model).argv
+    assert argv[0] == server
+    assert argv[argv.index("-m") + 1] == str(chosen)

@@ -17,7 +17,7 @@ import click
 import msgspec
 import structlog
 
-from homeport.cli import output
+from homeport.cli import output, pull_cmd
 from homeport.config import dialects, load
 from homeport.config.flags import Overrides
 from homeport.engines import detect
@@ -38,6 +38,13 @@ LEVELS = ("debug", "info", "warning", "error")
     multiple=True,
     metavar="PATH|HUB-ID",
     help="A model to serve: file, folder, or ORG/NAME on the Hugging Face hub.",
+)
+@click.option(
+    "--download-model",
+    "downloads",
+    multiple=True,
+    metavar="HUB-ID",
+    help="The same, after loading what is missing of it (`homeport pull`).",
 )
 @click.option("--engine", metavar="NAME", help="What starts it: llamacpp, vllm, mlx, ...")
 @click.option("--backend", metavar="NAME", help="The same as --engine.")
@@ -73,6 +80,7 @@ def serve(
     *,
     file: Path | None,
     models: tuple[str, ...],
+    downloads: tuple[str, ...],
     engine: str | None,
     backend: str | None,
     runner: str | None,
@@ -96,6 +104,7 @@ def serve(
     Without --model, --upstream and a configuration, the model servers that run on this machine are
     served; where there is none, a small demo model that comes with homeport.
     """
+    models += downloads
     flags = Overrides(
         host=host,
         port=port,
@@ -123,6 +132,8 @@ def serve(
             for i, model in enumerate(settings.models)
         ),
     )
+    for model in downloads:  # the settings are right: now it is worth the wait
+        pull_cmd.pulled(model, as_json=as_json)
     set_up_logs(log_level)
     from homeport.app import App, with_demo  # heavy: the server, only once the flags are right
 

@@ -3,6 +3,9 @@
 ``engines.starting`` decides; here its questions are answered: what lies at the path, where the
 engine's executable is, where Docker and this machine's Hugging Face cache are.
 
+A model on the hub that lies whole in the cache (``hub.local_path``) is started from there, as if its
+path had been written; any other is left to its engine, which may load it.
+
 An executable is looked for in this order: the model's ``binary``; the PATH; the Python that homeport
 itself runs in, where the engine is installed as a module.
 """
@@ -13,11 +16,22 @@ import re
 import shutil
 import sys
 
+import msgspec
+
 from homeport.engines import starting
 from homeport.engines.commands import Start
 from homeport.errors import ConfigError
 from homeport.runtime.files import model_files
+from homeport.runtime.hub import local_path
 from homeport.spec import Command, EngineName, Machine, ModelFiles, ModelSettings
+
+
+def at_home(model: ModelSettings) -> ModelSettings:
+    """The model, with its path where it lies in the cache of the hub."""
+    if model.hub is None or model.path is not None or model.command:
+        return model
+    path = local_path(model.hub)
+    return model if path is None else msgspec.structs.replace(model, path=str(path))
 
 
 def files_of(model: ModelSettings) -> ModelFiles | None:
@@ -25,6 +39,7 @@ def files_of(model: ModelSettings) -> ModelFiles | None:
 
     Raises ``ConfigError`` when it cannot be read.
     """
+    model = at_home(model)
     if model.path is None or model.command:  # a command may make of its path what it likes
         return None
     try:
@@ -45,6 +60,7 @@ def command_for(model: ModelSettings, machine: Machine, port: int, api_key: str)
     Raises ``ConfigError`` when the model cannot be read, nothing here can start it, or what would
     is not installed.
     """
+    model = at_home(model)
     files = files_of(model)
     if model.runner == "container":
         docker = shutil.which("docker")
