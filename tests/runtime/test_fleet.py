@@ -210,8 +210,8 @@ async def test_idle_for_its_ttl_it_is_stopped(pids_file: Path) -> None:
 async def test_load_and_unload_by_hand(pids_file: Path) -> None:
     async with engines(pids_file) as made:
         it = made.add("it")
-        made.fleet.load(it)
-        await until(lambda: it.state == "ready")
+        assert await made.fleet.load(it) is it.endpoint
+        assert made.is_idle()
         made.fleet.unload(it)
         await until(lambda: it.state == "stopped")
         await ask(it)
@@ -222,15 +222,88 @@ async def test_a_retired_instance_finishes_and_is_forgotten(pids_file: Path) -> 
         old = made.add("it")
         held = asyncio.create_task(ask(old, hold_s=0.3))
         await until(lambda: old.in_flight == 1)
-        new = made.add("it", terms=Terms(need_bytes=10))
         made.fleet.retire(old)
         with pytest.raises(ClientError, match="taken out"):
             await ask(old)
-        asked = asyncio.create_task(ask(new))
         await held
-        await asked
+        await until(lambda: old.state == "stopped")
+        assert made.fleet.snapshot() == {}
+        with pytest.raises(ClientError, match="taken out"):
+            await ask(old)
+
+
+async def test_who_waits_for_a_retired_instance_gets_the_new_one(pids_file: Path) -> None:
+    async with engines(pids_file) as made:
+        old = made.add("it", "--ready-after", "60")
+        waiting = asyncio.create_task(ask(old))
+        await until(lambda: made.fleet.waiting == 1)
+        new = made.add("it")
+        made.fleet.retire(old)
+        late = asyncio.create_task(ask(old))  # looked it up before, asks after
+        await asyncio.gather(waiting, late)
         assert (old.state, new.state) == ("stopped", "ready")
+        assert made.is_idle()
         assert len(made.fleet.snapshot()) == 1
+
+
+async def test_a_load_by_hand_tries_again_at_once(pids_file: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    broken.touch()
+    async with engines(pids_file) as made:
+
+        def command_for(model: ModelSettings, port: int, api_key: str) -> Command:
+            options = ("--exit", "1") if broken.exists() else ("--pids", str(pids_file))
+            return stub_command(port, *options)
+
+        it = made.add("it", command_for=command_for, backoff=lambda _: None)
+        with pytest.raises(UpstreamError, match="status 1"):
+            await made.fleet.load(it)
+        broken.unlink()
+        with pytest.raises(UpstreamError, match="not available"):
+            await ask(it)
+        await made.fleet.load(it)
+        assert it.state == "ready"
+
+
+class Heard:
+    """A narrator that keeps what it hears."""
+
+    def __init__(self) -> None:
+        self.words: list[str] = []
+
+    def starting(self, instance: ManagedInstance) -> None:
+        self.words.append(f"starting {instance.id}")
+
+    def ready(self, instance: ManagedInstance, endpoint: Endpoint) -> None:
+        self.words.append(f"ready {instance.id}")
+
+    def down(self, instance: ManagedInstance, *, retry_s: float | None) -> None:
+        self.words.append(f"down {instance.id} {retry_s}")
+
+    def stopping(self, instance: ManagedInstance, why: str) -> None:
+        self.words.append(f"stopping {instance.id} {why}")
+
+    def stopped(self, instance: ManagedInstance) -> None:
+        self.words.append(f"stopped {instance.id}")
+
+    def waited(self, instance: ManagedInstance, seconds: float) -> None:
+        self.words.append(f"waited {instance.id}")
+
+
+async def test_narrators_hear_all_of_it(pids_file: Path) -> None:
+    async with engines(pids_file) as made:
+        narrators = Heard(), Heard()
+        for narrator in narrators:
+            made.fleet.observe(narrator)
+        one, two = made.add("one"), made.add("two")
+        await ask(one)
+        await ask(one)  # at once: nothing to tell
+        await ask(two)
+        assert narrators[0].words == narrators[1].words
+        assert narrators[0].words == [
+            *("starting one", "ready one", "waited one"),
+            *("stopping one evicted", "stopped one", "starting two", "ready two", "waited two"),
+        ]
 
 
 async def test_closing_ends_what_is_loading(pids_file: Path, noted: Pids) -> None:

@@ -14,7 +14,8 @@ import pytest
 import uvloop
 
 from homeport.runtime import shim
-from homeport.runtime.process import TAIL_BYTES, EngineProcess, free_port, port_is_free
+from homeport.runtime.output import KEPT_BYTES, Output
+from homeport.runtime.process import EngineProcess, free_port, port_is_free
 from homeport.spec import Command
 from tests.runtime.conftest import Pids, fetch, stub_command, survivors, until
 
@@ -189,14 +190,14 @@ async def test_ctrl_c_does_not_reach_the_engine() -> None:
 
 
 async def test_a_flood_blocks_nothing_and_is_not_kept() -> None:
-    port = free_port()
-    async with await EngineProcess.spawn(stub_command(port, "--flood")) as process:
+    port, output = free_port(), Output()
+    async with await EngineProcess.spawn(stub_command(port, "--flood"), output):
         await is_serving(port)
-        await until(lambda: len(process._output) == TAIL_BYTES)
-        enough = await flooded(port) + 16 * TAIL_BYTES  # far beyond any pipe
+        await until(lambda: output.since(1).dropped > 0)
+        enough = await flooded(port) + 4 * KEPT_BYTES  # far beyond any pipe
         while await flooded(port) < enough:
             pass
-        assert len(process._output) <= TAIL_BYTES
+        assert sum(map(len, output.since(1).texts)) <= KEPT_BYTES
 
 
 async def flooded(port: int) -> int:
@@ -211,6 +212,15 @@ async def test_tail_is_the_end_of_stdout_and_stderr() -> None:
     async with await EngineProcess.spawn(python(code)) as process:
         await process.wait()
         assert process.tail(3) == "98\n99\n\ufffd"
+
+
+async def test_one_output_for_one_engine_after_the_other() -> None:
+    output = Output()
+    for word in ("one", "two"):
+        async with await EngineProcess.spawn(python(f"print('{word}', end='')"), output) as process:
+            await process.wait()
+            assert process.tail() == word
+    assert output.since(1).texts == ("one", "two")
 
 
 def test_all_the_same_on_uvloop(pids_file: Path) -> None:

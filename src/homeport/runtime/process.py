@@ -12,10 +12,10 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
+from homeport.runtime.output import Output
 from homeport.spec import Command
 
-TAIL_BYTES = 64 * 1024
-"""How much of the engine's output is kept. Enough for the lines that say why it did not start."""
+READ_BYTES = 64 * 1024
 STOP_GRACE_S = 10.0
 """From SIGTERM to SIGKILL, unless told otherwise (Docker waits 10 s too)."""
 
@@ -31,13 +31,14 @@ class EngineProcess:
     ended. Leaving ``async with`` ends it.
     """
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self._process = process
-        self._output = b""
+    def __init__(self, process: asyncio.subprocess.Process, output: Output) -> None:
+        self._process, self._output = process, output
+        self._first_line = output.next
         self._reader = asyncio.create_task(self._read(), name=f"engine output {process.pid}")
 
     @classmethod
-    async def spawn(cls, command: Command) -> "EngineProcess":
+    async def spawn(cls, command: Command, output: Output | None = None) -> "EngineProcess":
+        """``output`` gets what it says, behind what earlier ones said."""
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-I", "-S", str(_SHIM), *command.argv),
             stdin=asyncio.subprocess.PIPE,  # the lifeline
@@ -46,7 +47,7 @@ class EngineProcess:
             env={**os.environ, **dict(command.env)},
             start_new_session=True,  # Ctrl-C in the terminal is not for the shim
         )
-        return cls(process)
+        return cls(process, Output() if output is None else output)
 
     @property
     def pid(self) -> int:
@@ -83,8 +84,8 @@ class EngineProcess:
             self._reader.cancel()
 
     def tail(self, lines: int = 20) -> str:
-        """Return the last lines of its output."""
-        return "\n".join(self._output.decode(errors="replace").splitlines()[-lines:])
+        """Return the last lines of its output, of this run only."""
+        return "\n".join(self._output.since(self._first_line).texts[-lines:])
 
     async def __aenter__(self) -> "EngineProcess":
         return self
@@ -106,14 +107,14 @@ class EngineProcess:
             self._process.stdin.close()
 
     async def _read(self) -> None:
-        """Read all that it says, so that it never blocks, and keep the end.
-
-        Bytes, not lines: a flood then costs one copy per chunk, and a line may be of any length.
-        """
+        """Read all that it says, so that it never blocks."""
         stream = self._process.stdout
         assert stream is not None
-        while chunk := await stream.read(TAIL_BYTES):
-            self._output = (self._output + chunk)[-TAIL_BYTES:]
+        try:
+            while chunk := await stream.read(READ_BYTES):
+                self._output.write(chunk)
+        finally:
+            self._output.end_run()
 
 
 def free_port() -> int:
