@@ -9,6 +9,7 @@ from click.testing import CliRunner, Result
 
 from homeport.cli.main import main
 from homeport.config import json_schema
+from homeport.demo import demo_model_path
 
 GOOD = "models:\n  m:\n    upstream: http://h\n    api_key: geheim\n"
 BAD = "server:\n  port: x\nmodels:\n  m: {}\n"
@@ -28,7 +29,8 @@ def run(*arguments: str | Path) -> Result:
 def test_check_a_good_file(home: Path) -> None:
     (home / "config.yaml").write_text(GOOD)
     result = run("check")
-    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.exit_code == 0
+    assert result.stdout.split() == ["m", "asked", "http://h/v1"]
     assert result.stderr == f"{home / 'config.yaml'}: no errors\n"
 
 
@@ -79,8 +81,58 @@ def test_check_as_json(home: Path) -> None:
     }
     file.write_text(GOOD)
     good = run("check", "--json")
-    assert json.loads(good.stdout) == {"file": str(file), "ok": True, "errors": []}
+    server = {"model": "m", "engine": "asked", "runner": None, "source": "http://h/v1"}
+    assert json.loads(good.stdout) == {
+        "file": str(file), "ok": True, "errors": [], "models": [server]
+    }  # fmt: skip
     assert good.exit_code == 0
+
+
+def test_check_tells_what_would_start_each_model(home: Path) -> None:
+    (home / "a.gguf").write_bytes(Path(demo_model_path()).read_bytes())
+    (home / "config.yaml").write_text(
+        "models:\n  a: {path: a.gguf}\n  own: {command: 'my-server --port {port}'}\n"
+    )
+    result = run("check", "--json")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["models"] == [
+        {"model": "a", "engine": "llamacpp", "runner": "process", "source": str(home / "a.gguf")},
+        {"model": "own", "engine": "custom", "runner": "process", "source": "my-server"},
+    ]
+
+
+def test_check_finds_what_cannot_be_started(home: Path) -> None:
+    """Each with its line, beside what is wrong with the file itself."""
+    (home / "a.gguf").write_text("no model")
+    (home / "empty").mkdir()
+    file = home / "config.yaml"
+    file.write_text(
+        "server: {prot: 1}\nmodels:\n  a:\n    path: a.gguf\n  b: {path: empty}\n"
+        "  c: {path: empty, engine: vllm, binary: no-such-program}\n  d: {path: gone}\n"
+    )
+    result = run("check", "--json")
+    assert result.exit_code == 1
+    errors = [(e["where"], e["key"], e["message"]) for e in json.loads(result.stdout)["errors"]]
+    assert errors == [
+        (f"{file}:1", "server.prot", "unknown key"),
+        (f"{file}:4", "models.a.path", "not a GGUF model file"),
+        (f"{file}:5", "models.b.path", "no model that homeport knows (the folder is empty)"),
+        (f"{file}:6", "models.c.binary", "'no-such-program' is not on the PATH, or no program"),
+        (f"{file}:7", "models.d.path", "there is no file or folder 'gone'"),
+    ]
+    assert all(error["hint"] for error in json.loads(result.stdout)["errors"])
+
+
+def test_check_goes_by_the_defaults_of_an_engine(home: Path) -> None:
+    """A model whose engine nobody names gets them as well."""
+    (home / "a.gguf").write_bytes(Path(demo_model_path()).read_bytes())
+    file = home / "config.yaml"
+    file.write_text(
+        "models: {a: {path: a.gguf}}\ndefaults: {backends: {llama: {runner: container}}}\n"
+    )
+    told = json.loads(run("check", "--json").stdout)
+    runners = [model["runner"] for model in told["models"]]
+    assert runners == ["container"] or "docker" in told["errors"][0]["message"]
 
 
 def test_show_as_yaml_and_as_json_without_secrets(home: Path) -> None:

@@ -47,6 +47,8 @@ _SECONDS: Final[Fragment] = {
     ]
 }
 
+_SIZE: Final = _like(r"^\s*[0-9]+\s*([kKmMgG]?[iI]?[bB])?\s*$")
+
 FRAGMENTS: Final[Mapping[Callable[..., object], Fragment]] = {
     values.text: _TEXT,
     values.any_text: _TEXT,
@@ -62,12 +64,8 @@ FRAGMENTS: Final[Mapping[Callable[..., object], Fragment]] = {
     values.count: _number(1),
     values.seconds: _SECONDS,
     values.seconds_or_zero: {"anyOf": [{"const": 0}, *_SECONDS["anyOf"]]},
-    values.size: {
-        "anyOf": [
-            {"type": "integer", "minimum": 1},
-            _like(r"^\s*[0-9]+\s*([kKmMgG]?[iI]?[bB])?\s*$"),
-        ]
-    },
+    values.size: {"anyOf": [{"type": "integer", "minimum": 1}, _SIZE]},
+    values.size_or_zero: {"anyOf": [{"type": "integer", "minimum": 0}, _SIZE]},
     values.host: {"type": "string"},
     values.origin: _like(r"^https?://"),
     values.base_url: _like(r"^\s*https?://"),

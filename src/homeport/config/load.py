@@ -9,7 +9,7 @@ with the flags. Show it and stop.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -58,9 +58,12 @@ def config_file(file: Path | None, env: Mapping[str, str]) -> tuple[Path, bool]:
 
 
 def settings(
-    file: Path | None, env: Mapping[str, str], overrides: Overrides = NO_FLAGS
+    file: Path | None,
+    env: Mapping[str, str],
+    overrides: Overrides = NO_FLAGS,
+    more_rules: Sequence[rules.Rule] = (),
 ) -> Settings:
-    """Everything the user decided, checked.
+    """Everything the user decided, checked; the file by ``more_rules``, too.
 
     ``file`` is what ``--config`` says. Raises ``CollectedConfigError`` for the file or the flags, and
     ``ConfigError`` for a bind beyond this machine without a key.
@@ -68,17 +71,23 @@ def settings(
     path, named = config_file(file, env)
     base = Settings()
     if named or path.exists():
-        base = read(path, env, knows_models=not overrides.upstreams)
+        base = read(path, env, knows_models=not overrides.upstreams, more_rules=more_rules)
     place = _place(Path.cwd(), env)
     merged = _with_ids(flags.over(base, overrides, place))
-    merged = _with_defaults(flags.with_ports(merged, place))
+    merged = with_defaults(flags.with_ports(merged, place))
     if problem := rules.bind_problem(merged.server):
         problem.where = str(path) if overrides.host is None else "--host"
         raise problem
     return merged
 
 
-def read(path: Path, env: Mapping[str, str], *, knows_models: bool = True) -> Settings:
+def read(
+    path: Path,
+    env: Mapping[str, str],
+    *,
+    knows_models: bool = True,
+    more_rules: Sequence[rules.Rule] = (),
+) -> Settings:
     """The settings of one file. Raises ``CollectedConfigError``.
 
     ``knows_models`` is false when more models will be found at upstreams: names that the file does
@@ -89,7 +98,7 @@ def read(path: Path, env: Mapping[str, str], *, knows_models: bool = True) -> Se
     place = _place(path.parent, env)
     found = _built(nodes.decode(data, schema.ROOT, place, problems))
     knows_models = knows_models and bool(found.models or not found.discover)
-    for rule in rules.RULES + (rules.NAME_RULES if knows_models else ()):
+    for rule in (*rules.RULES, *(rules.NAME_RULES if knows_models else ()), *more_rules):
         rule(found, problems)
     problems.raise_any()
     return _with_ids(found)
@@ -139,7 +148,7 @@ def _named(field: str, pairs: object) -> list[dict[str, object]]:
     return [{**fields, field: name} for name, fields in pairs]
 
 
-def _with_defaults(found: Settings) -> Settings:
+def with_defaults(found: Settings) -> Settings:
     """The defaults of the engines that are named; the others' follow when they are known."""
     engines: dict[str, EngineName] = {}
     for model in found.models:
