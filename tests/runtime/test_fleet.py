@@ -194,7 +194,7 @@ async def test_waiting_ends_after_max_wait(pids_file: Path) -> None:
 async def test_what_cannot_fit_says_so(pids_file: Path) -> None:
     async with engines(pids_file) as made:
         it = made.add("it", terms=Terms(need_bytes=11))
-        with pytest.raises(RequestFault, match="does not fit"):
+        with pytest.raises(RequestFault, match="needs about 0 MiB"):
             await ask(it)
 
 

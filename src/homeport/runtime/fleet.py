@@ -39,7 +39,7 @@ from homeport.lifecycle.scheduler import (
 )
 from homeport.runtime.instance import Lease
 from homeport.runtime.managed import ManagedInstance
-from homeport.spec import Endpoint
+from homeport.spec import MIB, Endpoint
 
 log = structlog.get_logger()
 
@@ -98,7 +98,7 @@ class Fleet:
     """
 
     def __init__(self, policy: Policy, *, memory: Memory | None = None) -> None:
-        self._scheduler = Scheduler(policy)
+        self._policy, self._scheduler = policy, Scheduler(policy)
         self._narrators: list[Narrator] = []
         self._memory = memory or NoMemory()
         self._members: dict[str, ManagedInstance] = {}
@@ -144,6 +144,7 @@ class Fleet:
         self._forget_if_gone(key)
 
     def set_policy(self, policy: Policy) -> None:
+        self._policy = policy
         self._act(self._scheduler.set_policy(policy, time.monotonic()))
 
     def set_default(self, instance: ManagedInstance | None) -> None:
@@ -244,7 +245,7 @@ class Fleet:
                         del self._leases[ticket]
                         lease.move_to(heir)
                     else:
-                        lease.settle(_refusal(reason, retry_after_s, lease.instance))
+                        lease.settle(self._refusal(reason, retry_after_s, lease.instance))
                 case Start(key):
                     self._replace(key, partial(self._start, key, self._members[key]))
                 case Stop(key, why):
@@ -309,6 +310,37 @@ class Fleet:
         used = await self._memory.used_bytes(instance)
         if used is not None and instance.endpoint is not None:
             self._act(self._scheduler.measured(key, used, time.monotonic()))
+
+    def _refusal(
+        self, reason: str, retry_after_s: float | None, instance: ManagedInstance
+    ) -> RequestFault:
+        name, seconds = instance.id, None if retry_after_s is None else max(1, round(retry_after_s))
+        match reason:
+            case "queue_full":
+                message = f"too many requests wait for {name} already"
+            case "waited_too_long":
+                message = f"no place became free for {name} in time"
+            case "failed":
+                return instance.unavailable()
+            case "gone":
+                return ClientError("not_found", f"{name} has been taken out of the configuration")
+            case "cannot_fit":
+                return UpstreamError("unavailable", self._too_big(instance))
+            case _:
+                return InternalError("internal", f"{name}: {reason}")
+        return UpstreamError("overloaded", message, retry_after_s=seconds)
+
+    def _too_big(self, instance: ManagedInstance) -> str:
+        need, budget = self._terms[self._keys[instance]].need_bytes, self._policy.budget_bytes
+        if budget is not None and need > budget:
+            return (
+                f"{instance.id} needs about {need // MIB} MiB, and lifecycle.memory is "
+                f"{budget // MIB} MiB; ask for less context (ctx), or allow more"
+            )
+        return (
+            f"{instance.id} cannot run beside the models that are pinned; see pinned, groups and "
+            "lifecycle.memory in the configuration"
+        )
 
     def _forget_if_gone(self, key: str) -> None:
         if key not in self._scheduler.snapshot():
@@ -422,27 +454,3 @@ class ScheduledLease(Lease):
             self.is_granted = False
             self.instance.lease_ended()
         self._fleet.leave(self.ticket)
-
-
-def _refusal(reason: str, retry_after_s: float | None, instance: ManagedInstance) -> RequestFault:
-    seconds = None if retry_after_s is None else max(1, round(retry_after_s))
-    match reason:
-        case "queue_full":
-            message = f"too many requests wait for {instance.id}"
-        case "waited_too_long":
-            message = f"no place became free for {instance.id} in time"
-        case "cannot_fit":
-            message = (
-                f"{instance.id} does not fit beside the models that must stay; "
-                "see lifecycle.memory, groups and pinned in the configuration"
-            )
-            return UpstreamError("unavailable", message)
-        case "gone":
-            return ClientError(
-                "not_found", f"{instance.id} has been taken out of the configuration"
-            )
-        case "failed":
-            return instance.unavailable()
-        case _:
-            return InternalError("internal", f"{instance.id}: {reason}")
-    return UpstreamError("overloaded", message, retry_after_s=seconds)
