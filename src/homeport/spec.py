@@ -69,11 +69,16 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     host: str = "127.0.0.1"
     port: int = 11899
     keys: tuple[ApiKey, ...] = ()
+    master_key: str | None = None
+    """Opens ``/admin``, and all else; beside the one that homeport makes for itself at each start."""
     allowed_hosts: tuple[str, ...] = ()
     """Host names (beside loopback names) that requests may carry when no key is configured."""
     allowed_origins: tuple[str, ...] = ()
     """Origins (``https://name[:port]``) that browsers may call from."""
     limits: Limits = Limits()
+
+    def __repr__(self) -> str:  # never shows the master key
+        return f"ServerSettings({self.host!r}, {self.port}, keys={len(self.keys)})"
 
 
 class ModelSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -320,8 +325,8 @@ class EngineFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Asked in Anthropic's dialect: wants Claude Code's first system line, which else is dropped."""
     replays_thinking: bool = True
     """Asked in Anthropic's dialect: takes thinking back that it has not signed."""
-    keep_alive_s: float = 4.0
-    """How long an idle connection may be kept: engines close theirs after 5 s (llama.cpp, uvicorn)."""
+    keeps_connections: bool = True
+    """An idle connection costs it nothing; else each request has a connection of its own."""
 
 
 class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):

@@ -103,6 +103,8 @@ class Asking:
 
 def _headers(endpoint: Endpoint) -> dict[str, str]:
     headers = {"content-type": "application/json", "accept": "*/*"}
+    if not endpoint.engine.keeps_connections:
+        headers["connection"] = "close"
     return headers | auth_headers(endpoint.api_key, endpoint.dialect)
 
 
