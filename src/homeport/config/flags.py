@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from homeport.config import values
 from homeport.config.model_rules import misfits
 from homeport.config.problems import CollectedConfigError, WrongValueError, near
+from homeport.engines import hub_files
 from homeport.errors import ConfigError
 from homeport.spec import EngineName, ModelSettings, RunnerName, Settings
 
@@ -143,8 +144,8 @@ def _model(value: str, place: values.Place) -> ModelSettings:
     """``--model``: a file or folder, whose name without ``.gguf`` is the id; else a name on the hub,
     which is the id itself."""
     if values.is_hub_id(value) and not place.exists(values.absolute(value, place)):
-        repository, quant = values.split_hub_id(value)
-        return ModelSettings(id=repository, hub=value, aliases=(value,) if quant else ())
+        wanted = hub_files.hub_id(value)
+        return ModelSettings(id=wanted.repo, hub=value, aliases=(value,) if wanted.choice else ())
     path = values.path(value, place)
     name = PurePath(path).name
     stem = name[: -len(".gguf")] if name.casefold().endswith(".gguf") else name

@@ -10,7 +10,8 @@ from typing import Final, NamedTuple
 
 from homeport.config.problems import KeyPath, Problems, near
 from homeport.config.schema import MODEL
-from homeport.config.values import ALSO_ENGINES, split_hub_id
+from homeport.config.values import ALSO_ENGINES
+from homeport.engines.hub_files import hub_id
 from homeport.spec import EngineName, Group, ModelSettings, Settings
 
 NEVER_STARTED: Final[frozenset[EngineName]] = frozenset({"ollama", "openai_compatible"})
@@ -52,7 +53,7 @@ def _engine_misfits(model: ModelSettings) -> Iterator[Misfit]:
         hint = "add command: my-server --port {port} --weights {model}"
         yield Misfit("engine", "'custom' needs a 'command'", hint)
     if model.hub and model.engine not in ("llamacpp", "custom", None):
-        quant = split_hub_id(model.hub)[1]
+        quant = hub_id(model.hub).choice
         if quant is not None:
             yield Misfit(
                 "hub",

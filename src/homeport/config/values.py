@@ -20,6 +20,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 from homeport.config.problems import WrongValueError, near
+from homeport.engines import hub_files
+from homeport.errors import ConfigError
 from homeport.spec import BackendName, EngineName, RunnerName, UpstreamDialect
 
 MAX_ID: Final = 256
@@ -43,11 +45,6 @@ _UNITS: Final = {
     **{f"{letter}b": 1000**n for n, letter in enumerate("kmg", 1)},
 }
 _DURATIONS: Final = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_HUB_ID: Final = re.compile(
-    r"(?P<repository>[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95})(:(?P<quant>[\w.-]{1,40}))?",
-    re.ASCII,
-)
-"""``org/name``, and ``:Q4_K_M`` for one of the repository's GGUF files."""
 _MODEL_FILES: Final = (".gguf", ".safetensors", ".bin", ".engine")
 _VARIABLE: Final = re.compile(r"os\.environ/(?P<litellm>\w+)|\$\{(?P<shell>\w+)\}")
 
@@ -302,14 +299,11 @@ def hub_id(value: str, place: Place) -> str:
 
 def is_hub_id(value: str) -> bool:
     """By its form alone; a file's name is none."""
-    return bool(_HUB_ID.fullmatch(value)) and not value.casefold().endswith(_MODEL_FILES)
-
-
-def split_hub_id(value: str) -> tuple[str, str | None]:
-    """``org/name:Q4_K_M`` → the repository, and which of its GGUF files."""
-    found = _HUB_ID.fullmatch(value)
-    assert found, "has been checked"
-    return found["repository"], found["quant"]
+    try:
+        repository = hub_files.hub_id(value).repo
+    except ConfigError:
+        return False
+    return not repository.casefold().endswith(_MODEL_FILES)
 
 
 def image(value: str, place: Place) -> str:
