@@ -52,6 +52,7 @@ These names mean the same in start scripts that were written for other launchers
 | Variable | Means |
 |---|---|
 | `MAX_TOKENS` | `server.limits.max_tokens` |
+| `HOMEPORT_MASTER_KEY`, else `LITELLM_MASTER_KEY` | `server.master_key` |
 | `MLX_DYNAMIC_PORT` | `port` of the default model, whichever engine serves it |
 | `MLX_AUTOCOMPLETE_PORT` | `port` of `autocomplete_model`, likewise |
 

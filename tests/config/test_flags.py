@@ -161,6 +161,20 @@ def test_a_flag_before_the_environment_before_the_file(
     assert load.settings(file, env, Overrides(max_tokens=flag)).server.limits.max_tokens == expected
 
 
+@pytest.mark.parametrize(
+    ("env", "expected"),
+    [({}, "file-key"), ({"LITELLM_MASTER_KEY": "sk-1"}, "sk-1"),
+     ({"LITELLM_MASTER_KEY": "sk-1", "HOMEPORT_MASTER_KEY": "hp"}, "hp"),
+     ({"HOMEPORT_MASTER_KEY": ""}, "file-key")],
+)  # fmt: skip
+def test_the_master_key(env: dict[str, str], expected: str, folder: Path) -> None:
+    file = folder / "c.yaml"
+    file.write_text("server: {master_key: file-key}")
+    server = load.settings(file, env).server
+    assert server.master_key == expected
+    assert expected not in repr(server)
+
+
 def test_ports_of_the_two_named_models(file: Path) -> None:
     env = {"MLX_DYNAMIC_PORT": "9001", "MLX_AUTOCOMPLETE_PORT": "9002"}
     found = by_id(load.settings(file, env, Overrides(default_model="org/name")))
@@ -186,6 +200,7 @@ def test_an_upstream_has_no_port_of_ours(file: Path) -> None:
         ({"MLX_DYNAMIC_PORT": "0"}, "not a port: 0"),
         ({"MLX_DYNAMIC_PORT": "11899"}, "port 11899 is that of the gateway already"),
         ({"MLX_AUTOCOMPLETE_PORT": "9001", "MLX_DYNAMIC_PORT": "9001"}, "that of b already"),
+        ({"LITELLM_MASTER_KEY": "a\nb"}, "characters that no key has"),
     ],
 )
 def test_a_wrong_variable(env: dict[str, str], message: str, file: Path) -> None:

@@ -13,7 +13,7 @@ from homeport.spec import (
 )
 
 SETTINGS = Settings(
-    server=ServerSettings(keys=(ApiKey(name="laptop", sha256="ab" * 32),)),
+    server=ServerSettings(keys=(ApiKey(name="laptop", sha256="ab" * 32),), master_key="geheim"),
     models=(
         ModelSettings(
             id="local",
@@ -58,6 +58,7 @@ def test_secrets_are_hidden_and_the_rest_is_shown() -> None:
         "remote": {"upstream": "http://h/v1", "api_key": HIDDEN, "aliases": ["r"]},
     }
     assert plain["server"]["keys"] == [{"name": "laptop", "sha256": "abababab..."}]
+    assert plain["server"]["master_key"] == HIDDEN
     assert plain["aliases"] == {"gpt-*": "remote"}
     assert plain["upstreams"] == ["http://u/v1"]
 

@@ -23,6 +23,8 @@ T = TypeVar("T")
 
 MODEL_PORTS: Final = ("MLX_DYNAMIC_PORT", "MLX_AUTOCOMPLETE_PORT")
 """Ports of the default and of the autocomplete model's engine."""
+MASTER_KEYS: Final = ("HOMEPORT_MASTER_KEY", "LITELLM_MASTER_KEY")
+"""The master key; the first that is set."""
 
 
 class Overrides(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +54,7 @@ def over(base: Settings, flags: Overrides, place: values.Place) -> Settings:
     port = check.one("--port", _text(flags.port), values.port_or_free)
     max_tokens = check.one("--max-tokens", _text(flags.max_tokens), values.count)
     max_tokens = max_tokens or check.variable("MAX_TOKENS", values.count)
+    master_keys = [check.variable(name, values.key) for name in MASTER_KEYS]
     flagged = _flagged_models(flags, check)
     models = _models(flagged, base.models)
     finder = _Finder(models, check, _names_elsewhere(base, flagged, upstreams))
@@ -65,6 +68,7 @@ def over(base: Settings, flags: Overrides, place: values.Place) -> Settings:
             base.server,
             host=_or(host, base.server.host),
             port=_or(port, base.server.port),
+            master_key=next(filter(None, master_keys), base.server.master_key),
             limits=replace(limits, max_tokens=max_tokens or limits.max_tokens),
         ),
         models=finder.models,

@@ -207,10 +207,20 @@ SERVER: Final = Section(
             "KEY`. With at least one key here, every request needs one.",
         ),
         Key(
+            name="master_key",
+            kind=SECRET,
+            default="one is made at each start, for commands on this machine",
+            doc="The key that opens `/admin`, by which models are loaded and stopped; see "
+            "[running.md](running.md). It is good for everything that a client's key is good for, but "
+            "does not make clients need one: that is what `keys` does.",
+            example="${HOMEPORT_MASTER_KEY}",
+        ),
+        Key(
             name="allowed_hosts",
             kind=ListOf(HOST, one_ok=True),
             default="loopback names only",
-            doc="More host names that requests may be addressed to while no key is configured. "
+            doc="More host names that requests may be addressed to while no key is configured; for "
+            "`/admin` that holds with keys as well. "
             "This keeps web pages from reaching the gateway through a name of their own.",
             example="[workstation.lan]",
         ),

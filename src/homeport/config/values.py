@@ -257,13 +257,18 @@ def secret(value: str, place: Place) -> str:
     """The text, or what ``${NAME}`` or ``os.environ/NAME`` (as in LiteLLM) holds."""
     found = _VARIABLE.fullmatch(value.strip())
     if found is None:
-        return _for_header(text(value, place))
+        return key(value, place)
     name = found["litellm"] or found["shell"]
     if not place.env.get(name):
         raise WrongValueError(
             f"environment variable {name} is not set", f"set it first: export {name}=..."
         )
     return _for_header(place.env[name])
+
+
+def key(value: str, place: Place) -> str:
+    """A key as it is."""
+    return _for_header(text(value, place))
 
 
 def _for_header(value: str) -> str:
