@@ -267,8 +267,13 @@ class Judge:
                 require(not late, f"{wish.ticket} has waited since {wish.since}")
 
     def _nothing_left(self) -> None:
+        """Nothing that could be decided now waits for another event, or for no event at all."""
+        wake = self.scheduler.next_wake(self.now)
         again = self.scheduler.tick(self.now)
         require(not again, f"a decision was forgotten: {again}")
+        due = self.scheduler.next_wake(self.now)
+        in_time = due is None or (wake is not None and wake <= due)
+        require(in_time, f"something is due at {due}, it wants to be woken at {wake}")
 
     def _forget(self) -> None:
         for name, engine in list(self.engines.items()):

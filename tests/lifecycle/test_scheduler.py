@@ -175,11 +175,12 @@ class TestRule2OneQueueForEachModel:
             1  ready a     | grant 1
             1  ready b     | grant 2
             2  request 3 c |
-            3  request 4 a |
-            4  leave 1     |
-               wake 13
-            13 tick        | refuse 4 waited_too_long retry 10
-               wake 15
+            3  leave 1     |
+               wake 5
+            4  request 4 a |
+               wake 14
+            14 tick        | refuse 4 waited_too_long retry 10
+               wake 16
         """)
 
 
@@ -210,6 +211,7 @@ class TestRule3TheOldestWishFirst:
             0  request 1 a | start a
             1  load b      |
             2  request 2 c |
+            2  load b      |
             3  request 3 b |
             4  ready a     | grant 1
             5  leave 1     | stop a evicted
@@ -262,6 +264,20 @@ class TestRule3TheOldestWishFirst:
             7  ready big       | grant 2
             8  leave 2         | stop big evicted
             9  stopped big     | start small
+        """)
+
+    def test_one_that_waits_for_the_older_does_not_hold_up_the_youngest(self) -> None:
+        tell("""
+            budget 10
+            model a need 2
+            model big need 9
+            model middle need 5
+            model small need 1
+            0  request 1 a      | start a
+            1  ready a          | grant 1
+            2  request 2 big    |
+            3  request 3 middle |
+            4  request 4 small  | start small
         """)
 
     def test_a_younger_one_may_evict_whom_the_older_does_not_need_to_go(self) -> None:
@@ -470,6 +486,54 @@ class TestRule4Eviction:
             6  request 4 c | stop a evicted
         """)
 
+    def test_of_idle_ones_what_counts_is_the_end_of_their_use(self) -> None:
+        tell("""
+            budget 10
+            model a need 5
+            model b need 5
+            model c need 5
+            0  request 1 a | start a
+            0  request 2 b | start b
+            1  ready a     | grant 1
+            1  ready b     | grant 2
+            2  leave 2     |
+            3  leave 1     |
+            6  request 4 c | stop b evicted
+        """)
+
+    def test_of_busy_ones_the_one_that_granted_longest_ago_yields(self) -> None:
+        tell("""
+            budget 10
+            model a need 5
+            model b need 5
+            model c need 5
+            0  request 1 a | start a
+            0  request 2 b | start b
+            1  ready a     | grant 1
+            2  ready b     | grant 2
+            3  request 3 a | grant 3
+            4  request 4 c |
+               b is draining
+               a is ready
+        """)
+
+    def test_also_where_it_was_granted_after_waiting(self) -> None:
+        tell("""
+            budget 10
+            model a need 5
+            model b need 5
+            model c need 5
+            0  request 1 a     | start a
+            0  request 2 b     | start b
+            0  request 3 a     |
+            1  ready a limit 1 | grant 1
+            2  ready b         | grant 2
+            3  leave 1         | grant 3
+            4  request 4 c     |
+               b is draining
+               a is ready
+        """)
+
     def test_of_those_that_nobody_used_the_one_that_came_first_goes(self) -> None:
         tell("""
             budget 10
@@ -570,6 +634,7 @@ class TestRule5WhatCannotFit:
             0  request 1 a | refuse 1 cannot_fit
             1  load a      |
                a is stopped
+            2  policy budget 11 |
         """)
 
     def test_exactly_the_budget(self) -> None:
@@ -625,6 +690,19 @@ class TestRule5WhatCannotFit:
             2  unload a    | stop a asked
             3  request 1 b |
             4  stopped a   | start b
+        """)
+
+    def test_but_not_before_its_requests_are_done(self) -> None:
+        tell("""
+            budget 10
+            model a need 6 pinned
+            model b need 6
+            0  request 1 a | start a
+            1  ready a     | grant 1
+            2  unload a    |
+            3  request 2 b |
+            4  leave 1     | stop a asked
+            5  stopped a   | start b
         """)
 
     def test_a_smaller_budget(self) -> None:
@@ -747,6 +825,20 @@ class TestRule6Reservations:
             10 leave 2         | stop a evicted
         """)
 
+    def test_but_not_for_younger_requests(self) -> None:
+        tell("""
+            budget 10
+            model a need 6
+            model b need 6
+            0  request 1 a     | start a
+            1  ready a         | grant 1
+            2  request 2 b     |
+            3  request 3 a     |
+            4  crash a retry 5 |
+            5  leave 1         | stop a evicted
+            6  stopped a       | start b
+        """)
+
     def test_but_not_for_nobody(self) -> None:
         tell("""
             budget 10
@@ -796,6 +888,8 @@ class TestRule7Idleness:
                wake 39
             20 load a  |
             39 tick    | stop a idle
+            40 stopped a |
+               a is stopped
         """)
 
     def test_a_request_that_left_while_it_started(self) -> None:
@@ -878,6 +972,9 @@ class TestRule7Idleness:
             6   ready b     | grant 2
             60  leave 2     | stop b evicted
             99  stopped b   | start c
+            100 ready c     | grant 3
+                c is ready
+                wake never
         """)
 
     @pytest.mark.parametrize("how", ["3 unload a | stop a asked", "3 tick | stop a idle"])
@@ -891,6 +988,42 @@ class TestRule7Idleness:
             {how}
             4   stopped a   |
                 wake never
+        """)
+
+    def test_a_default_that_was_unloaded_after_that_stays_away_too(self) -> None:
+        tell("""
+            budget 10
+            return 60
+            model a need 6
+            model b need 6
+            0   default a   |
+            0   load a      | start a
+            1   ready a     |
+            3   request 2 b | stop a evicted
+            4   stopped a   | start b
+            5   ready b     | grant 2
+            6   leave 2     |
+                wake 66
+            7   unload a    |
+                wake never
+        """)
+
+    def test_the_default_is_not_forgotten_over_a_wish_that_is_refused(self) -> None:
+        tell("""
+            budget 10
+            return 60
+            model a need 6
+            model b need 6
+            model c need 11
+            0   default a   |
+            0   load a      | start a
+            1   ready a     |
+            3   request 2 b | stop a evicted
+            4   stopped a   | start b
+            5   ready b     | grant 2
+            6   leave 2     |
+            7   request 3 c | refuse 3 cannot_fit
+                wake 66
         """)
 
     def test_no_default_that_cannot_fit_any_more(self) -> None:
@@ -1036,6 +1169,22 @@ class TestAcross:
                a is ready
         """)
 
+    def test_cancel_in_the_queue_of_one_that_crashed_with_requests_in_flight(self) -> None:
+        tell("""
+            budget 10
+            model a need 6
+            model b need 6
+            0  request 1 a | start a
+            1  ready a     | grant 1
+            2  crash a     |
+            3  request 2 b | start b
+            4  ready b     | grant 2
+            5  request 3 a |
+            6  request 4 b |
+            7  leave 3     | grant 4
+               a is failed, in flight 1
+        """)
+
     def test_cancel_while_it_starts(self) -> None:
         tell("""
             model a
@@ -1171,7 +1320,7 @@ class TestAcross:
             1  ready a limit 1 | grant 1
             2  request 2 a     |
             3  unload a        |
-            4  request 3 a     |
+            4  count 3 a       |
             5  request 4 b     |
             6  leave 1         | grant 2
             7  leave 2         | stop a asked

@@ -97,14 +97,11 @@ class Model(msgspec.Struct, kw_only=True, eq=False):
         return self.idle_since + self.terms.ttl_s
 
     def settles_at(self, min_dwell_s: float) -> float:
-        """When it may be stopped for another one; infinite while it is on the way to ``ready``."""
-        match self.state:
-            case "starting":
-                return inf
-            case "backoff":  # it need not come back for nobody
-                return inf if self.queue.queued else -inf
-            case _:
-                return -inf if self.ready_since is None else self.ready_since + min_dwell_s
+        """When it may be stopped for another one: never while it starts, after its dwell when it is
+        ready, at any time while it waits for its restart."""
+        if self.state == "starting":
+            return inf
+        return -inf if self.ready_since is None else self.ready_since + min_dwell_s
 
     def condition(self, now: float, min_dwell_s: float) -> Condition:
         """What it would cost to lose it, of one that is up."""
