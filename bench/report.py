@@ -16,7 +16,7 @@ from bench.suites import Samples
 
 NGINX, LITELLM = "nginx/chat", "litellm/chat"
 PASSED, TRANSLATED = "homeport/chat", "homeport/messages"
-ENGINE = "llamacpp/direct"
+ENGINE, BY_HAND = "llamacpp/direct", "llamacpp/by hand"
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,14 @@ TARGETS = (
     Target(
         "25 counts at once: time ÷ the engine's own", COUNT_TIME, TRANSLATED, 1.3, ENGINE, unit="×"
     ),
+    Target(
+        "switch of models: time ÷ stop, cold start and first token by hand",
+        ("switch.first_token_s",),
+        PASSED,
+        1.1,
+        BY_HAND,
+        unit="×",
+    ),
 )
 
 #: How a metric is introduced in the table.
@@ -65,6 +73,7 @@ UNITS = (
     ("startup.", "start-up, s"),
     ("memory.", "memory, MB"),
     ("count.", "25 counts at once, ms"),
+    ("switch.", "switch of models, s"),
 )
 
 

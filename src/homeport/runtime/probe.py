@@ -28,7 +28,9 @@ ANSWER_TIMEOUT_S = 5.0
 STARTUP_TIMEOUT_S = 900.0
 """A big model read from a slow disk takes minutes; vLLM compiles for some more."""
 
-_FIRST_POLL_S, _LAST_POLL_S = 0.02, 0.5
+_FIRST_POLL_S, _LAST_POLL_S, _POLL_SHARE = 0.01, 0.5, 0.03
+"""Between questions whether an engine is ready: a small share of the time that it has taken already, so
+that nobody waits for the question much longer than for the engine."""
 
 
 class StartError(Exception):
@@ -74,16 +76,15 @@ async def ready_endpoint(
 
     Raises ``StartError`` when it ends before, or is not ready after ``timeout_s``.
     """
-    deadline = time.monotonic() + timeout_s
-    pause_s = _FIRST_POLL_S
+    began = time.monotonic()
     while process.exit_status is None:
         server = await _if_ready(base_url, fetch, api_key, engine, ready_path)
         if server is not None and (found := _endpoint_of(server, model)) is not None:
             return found
-        if time.monotonic() > deadline:
+        taken_s = time.monotonic() - began
+        if taken_s > timeout_s:
             raise StartError(f"not ready after {timeout_s:.0f} s")
-        await asyncio.sleep(pause_s)
-        pause_s = min(pause_s * 1.5, _LAST_POLL_S)
+        await asyncio.sleep(min(max(_FIRST_POLL_S, taken_s * _POLL_SHARE), _LAST_POLL_S))
     await process.wait()  # its last output too
     raise StartError(f"exited with status {process.exit_status}")
 
