@@ -97,6 +97,10 @@ async def test_anthropic(
     assert result["content"][0]["page_age"] == "2026-11-02"
     assert found[-1]["text"].endswith("It is where ships return.")
     assert answer.stop_reason == "end_turn"
+    assert answer.usage.server_tool_use is not None
+    assert answer.usage.server_tool_use.web_search_requests == 1
+    if not stream:  # the SDK's stream helper keeps the fields that it knows
+        assert len(answer.usage.model_dump()["iterations"]) == 2
     assert search.queries == ["home port"]
     first, second = (chat["body"] for chat in engine.chats())
     assert first["tool_choice"] == ("auto" if choice["type"] == "auto" else "required")

@@ -8,11 +8,13 @@ from typing import Any
 import msgspec
 import pytest
 
+from homeport.errors import UpstreamError
 from homeport.server.calls import CHAT_PATH
 from homeport.server.response_store import ResponseStore
 from homeport.server.responses import ResponsesCall
 from homeport.spec import Endpoint, EngineFacts, Feature, ModelFacts
 from homeport.wire.responses_relay import RESPONSES_PATH
+from tests.support import responses_grammar
 
 TOOL = {"type": "function", "name": "f", "parameters": {"type": "object"}}
 USER = {"type": "message", "role": "user", "content": "hi"}
@@ -49,6 +51,9 @@ def asked(right: set[Feature] | None, **fields: Any) -> tuple[str, Any]:
     return call.path, sent
 
 
+@pytest.mark.row(
+    "3.13 what a request asks for", "3.13 a second system or developer message", "3.13 model, store"
+)
 @pytest.mark.parametrize(
     ("needed", "fields"),
     [
@@ -86,6 +91,7 @@ def test_a_request_passes_only_where_all_that_it_asks_for_is_right(
     assert "odd" not in sent
 
 
+@pytest.mark.row("3.13 tools that are no functions, their items, allowed_tools")
 @pytest.mark.parametrize(
     "fields",
     [
@@ -107,6 +113,7 @@ def test_what_only_the_gateway_knows_does_not_pass(fields: dict[str, Any]) -> No
     assert asked(ALL, **fields)[0] == CHAT_PATH
 
 
+@pytest.mark.row("3.13 searches, more tools than max_tools")
 def test_too_many_tools_do_not_pass() -> None:
     body = {"model": "m", "input": "hi", "tools": [TOOL, {**TOOL, "name": "g"}]}
     call = ResponsesCall(json.dumps(body).encode(), ResponseStore(), "")
@@ -116,11 +123,13 @@ def test_too_many_tools_do_not_pass() -> None:
     assert call.path == RESPONSES_PATH
 
 
+@pytest.mark.row("3.13 the number of a prompt's tokens")
 def test_a_count_is_of_the_chat() -> None:
     call = ResponsesCall(b'{"model":"m","input":"hi"}', ResponseStore(), "", counting=True)
     assert "messages" in json.loads(call.engine_body(endpoint(ALL)))
 
 
+@pytest.mark.row("3.13 a stream that is open already")
 def test_a_stream_that_we_have_opened_is_translated() -> None:
     """The engine was loading: the client has an id of ours."""
     call = ResponsesCall(b'{"model":"m","input":"hi","stream":true}', ResponseStore(), "")
@@ -148,6 +157,7 @@ RESPONSE: dict[str, Any] = {
 }
 
 
+@pytest.mark.row("3.13 the answer", "3.13 previous_response_id, item_reference")
 @pytest.mark.parametrize("stream", [False, True])
 def test_what_continues_a_passed_answer_finds_it(stream: bool) -> None:
     """It is kept under the engine's id; the request that names it needs us, and is translated."""
@@ -176,6 +186,17 @@ def test_what_continues_a_passed_answer_finds_it(stream: bool) -> None:
     named = ResponsesCall(json.dumps({"model": "m", "input": reference}).encode(), store, "")
     named.engine_body(endpoint(ALL))
     assert named.path == CHAT_PATH
+
+
+@pytest.mark.row("3.13 silence")
+def test_before_the_engine_has_spoken_there_are_comments_only() -> None:
+    call = ResponsesCall(b'{"model":"m","input":"hi","stream":true}', ResponseStore(), "")
+    call.prepare("req_1")
+    call.engine_body(endpoint({"stream"}))
+    assert call.opening(1) == b""
+    assert call.sign_of_life().startswith(b": ")
+    fault = UpstreamError("upstream", "gone")
+    assert responses_grammar.read(call.failure(fault)).status == "failed"
 
 
 def test_a_passed_answer_that_shall_not_be_kept_is_not() -> None:

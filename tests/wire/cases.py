@@ -159,8 +159,9 @@ def _told(usage: Usage | None) -> dict[str, Any] | None:
     if usage is None:
         return None
     fields = msgspec.structs.asdict(usage)
-    if usage.prefill_tokens_per_s is None:
-        del fields["prefill_tokens_per_s"]
+    for name in ("prefill_tokens_per_s", "earlier"):
+        if not fields[name]:
+            del fields[name]
     return fields
 
 

@@ -34,12 +34,12 @@ from homeport.wire import (
     sse,
     turns,
 )
-from tests.wire import text_rows
+from tests.wire import engine_rows, text_rows
 from tests.wire.mutations import Code, Entry, Mutation, Value, facts
 
 TESTS = Path(__file__).parent.parent
 PAGE = TESTS.parent / "docs" / "dialects.md"
-SECTIONS = ("3.1", "3.2", "3.3", "3.4", "3.5", "3.6", "3.7", "3.10", "3.11", "3.12")
+SECTIONS = ("3.1", "3.2", "3.3", "3.4", "3.5", "3.6", "3.7", "3.10", "3.11", "3.12", "3.13", "3.14")
 
 # --------------------------------------------------------------------------- the page
 
@@ -542,17 +542,17 @@ ROWS: dict[str, tuple[Mutation, ...]] = {
         Code(A.encode_message, '"content": content,', '"content": content or None,'),
     ),
     "3.2 prompt_tokens, cached_tokens": (
-        Code(A.usage_of, "usage.prompt_tokens - cached", "usage.prompt_tokens"),
-        Code(A.usage_of, '"cache_read_input_tokens": cached', '"cache_read_input_tokens": 0'),
+        Code(A._counts, "usage.prompt_tokens - cached", "usage.prompt_tokens"),
+        Code(A._counts, '"cache_read_input_tokens": cached', '"cache_read_input_tokens": 0'),
         Code(
-            A.usage_of,
+            A._counts,
             "min(usage.cached_tokens or 0, usage.prompt_tokens)",
             "usage.cached_tokens or 0",
         ),
     ),
     "3.2 cache writes": (
         Code(
-            A.usage_of,
+            A._counts,
             '"cache_creation_input_tokens": 0',
             '"cache_creation_input_tokens": usage.prompt_tokens - cached',
         ),
@@ -584,7 +584,7 @@ ROWS: dict[str, tuple[Mutation, ...]] = {
             "await self._open(endpoint, count, body)\n                    while",
             "while",
         ),
-        Code(S._end, "usage_of(usage)", "usage_of(Usage(self._estimate, self._deltas))"),
+        Code(S._end, "self.usage or Usage", "Usage"),
     ),
     "3.3 2": (
         Value(anthropic_stream, "PING", b": ping\n\n"),
@@ -958,8 +958,8 @@ ROWS: dict[str, tuple[Mutation, ...]] = {
         ),
     ),
     "3.7 store": (
-        Code(responses.ResponsesCall.keep, "self._wire.store is False or", ""),
-        Code(responses.ResponsesCall.keep, "self._wire.store is False", "not self._wire.store"),
+        Code(responses.ResponsesCall._put, "self._wire.store is False", "False"),
+        Code(responses.ResponsesCall._put, "self._wire.store is False", "not self._wire.store"),
     ),
     "3.7 background, conversation, prompt": (
         Code(R.decode, "if wire.background:", "if False:"),
@@ -1009,4 +1009,6 @@ ROWS: dict[str, tuple[Mutation, ...]] = {
     ),
     # ----------------------------------------------------------------- 3.5, 3.10 to 3.12
     **text_rows.ROWS,
+    # ----------------------------------------------------------------- 3.13, 3.14
+    **engine_rows.ROWS,
 }

@@ -103,6 +103,7 @@ class Relayed:
         return b"".join(map(self.relay.feed, pieces)) + self.relay.finish()
 
 
+@pytest.mark.row("3.13 the … what is missing")
 @pytest.mark.parametrize("named", [True, False], ids=["named", "unnamed"])
 def test_a_legal_stream_comes_out(named: bool) -> None:
     relayed = Relayed()
@@ -135,6 +136,7 @@ def test_any_cut_of_the_bytes(cuts: list[int]) -> None:
     assert Relayed().run(*pieces) == Relayed().run(data)
 
 
+@pytest.mark.row("3.13 the … cut")
 def test_an_incomplete_response_is_called_so() -> None:
     told = events("incomplete", incomplete_details={"reason": "max_output_tokens"})
     answer = grammar.read(Relayed().run(sse(told)))
@@ -146,6 +148,7 @@ OVERFLOW = (
 )
 
 
+@pytest.mark.row("3.13 error, response.failed, no end")
 @pytest.mark.parametrize(
     ("at", "then", "code"),
     [
@@ -160,6 +163,11 @@ OVERFLOW = (
             b'event: response.failed\ndata: {"type":"response.failed","response":'
             b'{"error":{"code":"context_length_exceeded","message":"too much"}}}\n\n',
             "context_length_exceeded",
+        ),
+        (
+            5,
+            b'data: {"type":"response.failed","response":{"status":"failed","error":null}}\n\n',
+            "server_error",
         ),
         (
             0,
@@ -193,6 +201,7 @@ def test_a_half_event_at_the_end_counts_if_it_is_whole() -> None:
     assert grammar.read(Relayed().run(data.removesuffix(b"}\n\n"))).status == "failed"
 
 
+@pytest.mark.row("3.13 the … what is missing", "3.13 model, store")
 def test_a_whole_answer() -> None:
     body = {**RESPONSE, "status": "completed", "output": [WHOLE], "usage": USAGE}
     answer = relay_body(json.dumps(body).encode(), profile(), "asked", lambda: 8)

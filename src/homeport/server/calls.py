@@ -44,6 +44,7 @@ from homeport.wire.messages_relay import MessagesRelay
 from homeport.wire.openai_chat_stream import ChatStream, encode_completion
 from homeport.wire.passthrough import ChatRelay, relay_body
 from homeport.wire.rescue import Stages, stages
+from homeport.wire.rounds import RoundUsage
 from homeport.wire.stream import FromChat, StreamTranslation
 from homeport.wire.upstream_dialects import SPOKEN
 from homeport.wire.web_search import SearchCalls
@@ -432,6 +433,9 @@ class Mending:
         """What earlier answers of the engine said, and the searches between them."""
         self._search_calls: SearchCalls | None = None
         self._searches = self._rounds = 0
+        self._spent: tuple[Usage, ...] = ()
+        """What the engine's earlier answers took."""
+        self._usage = RoundUsage(())
         self._found: tuple[str, ...] = ()
         """Tools that the model has asked for, where it is not shown all."""
         self._is_slimmed = False
@@ -447,13 +451,15 @@ class Mending:
         names = [web_search.NAME] if self._searcher is not None else []
         if self._is_slimmed:
             names.append(slimming.FIND.name)
+        self._usage = RoundUsage(self._spent)
         if not names:
-            return mending
+            has_rounds = self._check is not None or self._spent
+            return Stages(self._usage, *([mending] if mending else [])) if has_rounds else mending
         # One more round than there are searches: it tells the model that there are no more.
         searches = self._searcher is not None
         limit = web_search.MAX_SEARCHES + 1 if searches else slimming.MAX_ROUNDS
         self._search_calls = SearchCalls(names, may_go_on=self._rounds < limit)
-        return Stages(*([mending] if mending else []), self._search_calls)
+        return Stages(self._usage, *([mending] if mending else []), self._search_calls)
 
     def slims(self, endpoint: Endpoint) -> bool:
         return slimming.is_slimmed(self.request, endpoint.max_tools)
@@ -532,11 +538,13 @@ class Mending:
 
     def asks_again(self) -> bool:
         """Whether it was broken, or searches were run; the request holds what comes of it then."""
-        if self._search_calls is not None and self._search_calls.goes_on:
+        if not self.is_broken:
+            return False
+        if self._usage.usage is not None:
+            self._spent += (self._usage.usage,)
+        if self._check is None or self._check.broken is None:
             self._search_calls = self._check = None
             return True
-        if self._check is None or self._check.broken is None:
-            return False
         self.request = corrected(self.request, self._check.broken)
         self._check, self._has_asked_again = None, True
         return True

@@ -32,6 +32,7 @@ from prometheus_client.registry import Collector
 
 from homeport.errors import RequestFault
 from homeport.wire.events import Usage
+from homeport.wire.rounds import summed
 
 CONTENT_TYPE: Final = b"text/plain; version=0.0.4; charset=utf-8"
 _FIRST_TOKEN_S: Final = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
@@ -81,6 +82,7 @@ class _Series:
         self.prompt = self.cached = self.completion = 0
 
     def count(self, usage: Usage) -> None:
+        usage = summed(usage)
         # An engine says these; a counter may not fall.
         self.prompt += max(0, usage.prompt_tokens)
         self.completion += max(0, usage.completion_tokens)

@@ -51,6 +51,7 @@ from homeport.wire.events import (
     WebSearch,
 )
 from homeport.wire.faults import BAD_BODY, invalid_body
+from homeport.wire.rounds import rounds, summed
 
 Raw = msgspec.Raw
 SIGNATURE = "homeport"
@@ -548,23 +549,43 @@ CALLER: dict[str, Any] = {"caller": {"type": "direct"}, "toolset_name": None}
 """Of a ``tool_use`` block. The AI SDK (and so opencode) fails on a caller that is null."""
 
 
-def message_usage_of(usage: Usage) -> dict[str, Any]:
+def message_usage_of(usage: Usage, searches: int | None = None) -> dict[str, Any]:
     """The usage of a message; that of a ``message_delta`` event (``usage_of``) is shorter."""
-    return {**usage_of(usage), **_USAGE_NULLS}
+    return {**usage_of(usage, searches), **_USAGE_NULLS}
 
 
-def usage_of(usage: Usage) -> dict[str, Any]:
+def usage_of(usage: Usage, searches: int | None = None) -> dict[str, Any]:
+    """Of several rounds the sum, and each by itself: by the last one clients know how long the
+    conversation is. ``searches`` is None where there was nothing to search."""
+    total = summed(usage)
+    thinking = total.reasoning_tokens
+    tools = {"web_search_requests": searches, "web_fetch_requests": 0}
+    out: dict[str, Any] = {
+        **_counts(total),
+        "output_tokens_details": None if thinking is None else {"thinking_tokens": thinking},
+        "server_tool_use": None if searches is None else tools,
+    }
+    if usage.earlier:
+        out["iterations"] = [
+            {"type": "message", **_counts(one), "cache_creation": None} for one in rounds(usage)
+        ]
+    return out
+
+
+def _counts(usage: Usage) -> dict[str, int]:
     """Anthropic counts cached tokens apart: prompt = input + cache_read + cache_creation."""
     cached = min(usage.cached_tokens or 0, usage.prompt_tokens)
-    thinking = usage.reasoning_tokens
     return {
         "input_tokens": usage.prompt_tokens - cached,
         "cache_creation_input_tokens": 0,
         "cache_read_input_tokens": cached,
         "output_tokens": usage.completion_tokens,
-        "output_tokens_details": None if thinking is None else {"thinking_tokens": thinking},
-        "server_tool_use": None,
     }
+
+
+def searched(before: int | None, search: WebSearch) -> int:
+    """The number of searches; one that failed is none, as Anthropic counts."""
+    return (before or 0) + (search.error is None)
 
 
 def prewarmed(events: Iterable[Event]) -> list[Event]:
@@ -610,6 +631,7 @@ def encode_message(
     thinking, text, calls = [], [], dict[int, tuple[ToolCallStart, list[str]]]()
     searches: list[dict[str, Any]] = []
     finish, usage = Finish("end"), Usage(0, 0)
+    requests: int | None = None
     for event in events:
         match event:  # in the order of what every answer has
             case TextDelta():
@@ -626,6 +648,7 @@ def encode_message(
                 calls[event.call][1].append(event.arguments)
             case WebSearch():
                 searches += search_blocks(event)
+                requests = searched(requests, event)
             case _:
                 pass
     content: list[dict[str, Any]] = []
@@ -657,7 +680,7 @@ def encode_message(
             "stop_reason": stop_reason,
             "stop_sequence": stop_sequence,
             **NULLS,
-            "usage": message_usage_of(usage),
+            "usage": message_usage_of(usage, requests),
         }
     )
 

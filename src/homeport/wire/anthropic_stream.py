@@ -26,6 +26,7 @@ from homeport.wire.anthropic import (
     message_usage_of,
     prewarmed,
     search_blocks,
+    searched,
     stop_reason_of,
     usage_of,
 )
@@ -126,6 +127,7 @@ class AnthropicStream:
         """Whether the open call is complete; None where that has to be found out."""
         self._held: dict[int, _HeldCall] = {}
         self._called_tools = False
+        self._searches: int | None = None
         self._finish: Finish | None = None
 
     def __repr__(self) -> str:
@@ -268,6 +270,7 @@ class AnthropicStream:
 
     def _search(self, search: WebSearch) -> bytes:
         """Two blocks. The query goes into a delta, as all input does; the result is whole at once."""
+        self._searches = searched(self._searches, search)
         call, result = search_blocks(search)
         query = _encode(_encode(call["input"]).decode())
         opened = self._leave_tools() + self._close_block()
@@ -330,7 +333,7 @@ class AnthropicStream:
                 "stop_details": None,
                 "container": None,
             },
-            "usage": usage_of(usage),
+            "usage": usage_of(usage, self._searches),
         }
         out += self._emit("message_delta", _encode(body))
         return out + self._emit("message_stop", b'{"type":"message_stop"}')

@@ -165,6 +165,8 @@ class Usage(msgspec.Struct, frozen=True):
     reasoning_tokens: int | None = None
     prefill_tokens_per_s: float | None = None
     """How fast the engine read what was not cached, where it tells and that was long enough."""
+    earlier: "tuple[Usage, ...]" = ()
+    """Of the rounds before, where the engine was asked more than once for an answer (``rounds``)."""
 
 
 class Progress(msgspec.Struct, frozen=True):

@@ -29,6 +29,7 @@ from homeport.wire.events import (
     Usage,
     UsageReport,
 )
+from homeport.wire.rounds import as_one
 
 _encode = msgspec.json.Encoder().encode
 
@@ -50,6 +51,7 @@ def finish_reason_of(finish: Finish, *, called_tools: bool) -> str:
 
 
 def usage_of(usage: Usage) -> dict[str, Any]:
+    usage = as_one(usage)
     out: dict[str, Any] = {
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,

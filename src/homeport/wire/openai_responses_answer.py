@@ -13,6 +13,7 @@ from homeport.errors import FaultKind, RequestFault
 from homeport.wire import faults
 from homeport.wire.events import Usage, WebSearch
 from homeport.wire.openai_responses import Callee
+from homeport.wire.rounds import as_one
 
 Raw = msgspec.Raw
 _encode = msgspec.json.Encoder().encode
@@ -115,6 +116,7 @@ def _tools_echo(tools: bytes) -> bytes:
 
 
 def usage_of(usage: Usage) -> dict[str, Any]:
+    usage = as_one(usage)
     return {
         "input_tokens": usage.prompt_tokens,
         "input_tokens_details": {
