@@ -7,18 +7,8 @@ with ``page()``, so that neither can go ahead of the other.
 from pathlib import Path
 from typing import Final
 
-from homeport.config.schema import (
-    EXAMPLE,
-    FILE_BYTES,
-    Key,
-    Kind,
-    ListOf,
-    MapOf,
-    Scalar,
-    Section,
-    Words,
-    sections,
-)
+from homeport.config.kinds import Key, Kind, ListOf, MapOf, Scalar, Section, Words
+from homeport.config.schema import EXAMPLE, FILE_BYTES, sections
 
 PAGE: Final = Path(__file__).resolve().parent.parent / "docs" / "configuration.md"
 

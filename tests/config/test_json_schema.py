@@ -14,7 +14,8 @@ import pytest
 import yaml
 
 from homeport.config import json_schema, schema
-from homeport.config.schema import Kind, ListOf, MapOf, Scalar, Section
+from homeport.config.kinds import Key, Kind, ListOf, MapOf, Scalar, Section
+from homeport.config.model_keys import MODEL
 from tests.config import test_errors, test_load, test_models
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -95,9 +96,9 @@ def test_what_homeport_takes_is_good(text: str) -> None:
     assert complaints(text) == []
 
 
-@pytest.mark.parametrize("key", schema.MODEL.keys, ids=lambda key: key.name)
-def test_the_examples_of_keys_are_good(key: schema.Key) -> None:
-    source = "" if key.name in schema.MODEL.one_of else "path: a, "
+@pytest.mark.parametrize("key", MODEL.keys, ids=lambda key: key.name)
+def test_the_examples_of_keys_are_good(key: Key) -> None:
+    source = "" if key.name in MODEL.one_of else "path: a, "
     if key.example:
         assert complaints(f"models: {{m: {{{source}{key.name}: {quoted(key.example)}}}}}") == []
 

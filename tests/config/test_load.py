@@ -6,8 +6,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from homeport.config import load, schema
+from homeport.config import lifecycle_keys, load, model_keys, schema
 from homeport.config.flags import Overrides
+from homeport.config.kinds import Section
 from homeport.config.problems import CollectedConfigError
 from homeport.errors import ConfigError
 from homeport.spec import (
@@ -372,14 +373,14 @@ def test_a_bind_beyond_this_machine_needs_a_key(file: Path) -> None:
         (schema.SERVER, ServerSettings, set()),
         (schema.LIMITS, Limits, set()),
         (schema.KEY, ApiKey, set()),
-        (schema.MODEL, ModelSettings, {"id"}),  # the key in front
-        (schema.DEFAULTS, Defaults, set()),
-        (schema.BACKEND_DEFAULTS, BackendDefaults, set()),
-        (schema.LIFECYCLE, LifecycleSettings, set()),
-        (schema.GROUP, Group, {"name"}),
+        (model_keys.MODEL, ModelSettings, {"id"}),  # the key in front
+        (lifecycle_keys.DEFAULTS, Defaults, set()),
+        (lifecycle_keys.BACKEND_DEFAULTS, BackendDefaults, set()),
+        (lifecycle_keys.LIFECYCLE, LifecycleSettings, set()),
+        (lifecycle_keys.GROUP, Group, {"name"}),
     ],
 )
 def test_the_table_has_the_fields_of_the_settings(
-    section: schema.Section, struct: type[msgspec.Struct], not_written: set[str]
+    section: Section, struct: type[msgspec.Struct], not_written: set[str]
 ) -> None:
     assert {k.name for k in section.keys} == set(struct.__struct_fields__) - not_written

@@ -4,6 +4,7 @@ import runpy
 from pathlib import Path
 
 from homeport.config import schema
+from homeport.config.model_keys import MODEL
 from homeport.config.values import ENGINES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,7 +25,7 @@ def test_every_key_has_a_heading() -> None:
 
 
 def test_every_engine_is_named() -> None:
-    engine = schema.MODEL.key("engine")
+    engine = MODEL.key("engine")
     assert engine is not None
     for name in ENGINES:
         assert f"`{name}`" in engine.doc

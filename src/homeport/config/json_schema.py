@@ -15,7 +15,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from homeport.config import values
-from homeport.config.schema import ANY_TEXT, ROOT, Key, Kind, ListOf, MapOf, Scalar, Section, Words
+from homeport.config.kinds import ANY_TEXT, Key, Kind, ListOf, MapOf, Scalar, Section, Words
+from homeport.config.schema import ROOT
 
 Fragment = dict[str, Any]
 

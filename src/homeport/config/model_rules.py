@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from itertools import combinations
 from typing import Final, NamedTuple
 
+from homeport.config.model_keys import MODEL
 from homeport.config.problems import KeyPath, Problems, near
-from homeport.config.schema import MODEL
 from homeport.config.values import ALSO_ENGINES
 from homeport.engines.hub_files import hub_id
 from homeport.spec import EngineName, Group, ModelSettings, Settings

@@ -12,8 +12,7 @@ from typing import Final, NoReturn
 
 import yaml
 
-from homeport.config.problems import KeyPath, Problems, WrongValueError, near
-from homeport.config.schema import (
+from homeport.config.kinds import (
     ANY_TEXT,
     FLAG,
     WORDS,
@@ -23,8 +22,9 @@ from homeport.config.schema import (
     Scalar,
     Section,
     Words,
-    homes,
 )
+from homeport.config.problems import KeyPath, Problems, WrongValueError, near
+from homeport.config.schema import homes
 from homeport.config.values import Place
 
 MAX_VISITS: Final = 50_000

@@ -1,8 +1,8 @@
 """Settings as plain data that may be shown: no secret in it.
 
 Redacted are the master key, keys of upstreams and search services, values of environment variables
-(``HF_TOKEN`` lives there), and arguments that follow or are joined to a flag which sounds like a secret.
-A key's SHA-256 is shortened: it is no secret, but nobody needs all of it on a screen.
+(``HF_TOKEN`` lives there), and arguments that follow or are joined to a flag which sounds like a
+secret. A key's SHA-256 is shortened: it is no secret, but nobody needs all of it on a screen.
 """
 
 import re
