@@ -8,7 +8,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-clients test-engine-flags test-mutations check venv venv-test format lock demo-eval bench clean
+.PHONY: help serve test test-clients test-vllm test-engine-flags test-mutations check venv venv-test format lock demo-eval bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -43,6 +43,9 @@ test: $(VENV)/.test ## run all tests (ARGS="-k word" to choose)
 
 test-clients: $(VENV)/.test ## run all that the real clients do, the long scenarios too
 	@$(BIN)/python -m pytest --slow-clients -m "claude_code or codex or opencode" $(ARGS)
+
+test-vllm: $(VENV)/.test ## run the real vLLM, CPU build; installs 3.5 GB into a cache folder
+	@$(BIN)/python -m pytest --vllm -m slow_vllm $(ARGS)
 
 test-engine-flags: $(VENV)/.test ## compare what we know of the engines' flags with their packages
 	@$(BIN)/python -m tests.engines.flag_tables $(ARGS)

@@ -9,6 +9,7 @@ import itertools
 import shlex
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
@@ -348,6 +349,14 @@ def test_a_snapshot_is_mounted_with_the_files_that_it_links_to() -> None:
     made = contained(model(path=path), replace(hugging_face(), path=path))
     assert "type=bind,source=/cache/hub/models--org--name,target=/model,readonly" in made.argv
     assert "/model/snapshots/0a1b" in made.argv
+
+
+def test_the_images_are_told() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "engines.md").read_text("utf-8")
+    for start in STARTS.values():
+        if (image := start.image) is not None:
+            assert f"`{image.name}:{image.version}`" in page
+            assert image.cpu is None or image.cpu[0] in page
 
 
 def test_labels_and_another_docker() -> None:

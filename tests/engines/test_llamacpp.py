@@ -4,67 +4,77 @@ import sys
 
 import pytest
 
-from homeport.engines import llamacpp
+from homeport.engines import llamacpp, starting
 from homeport.errors import ConfigError
-from homeport.spec import Command, ModelSettings
+from homeport.spec import Command, Machine, ModelSettings
 
-MODEL = ModelSettings(id="m", path="models/m.gguf")
+MODEL = ModelSettings(id="m", path="models/m.gguf", engine="llamacpp")
 
 
-def value_of(command: Command, flag: str) -> str:
-    return command.argv[command.argv.index(flag) + 1]
+def command(
+    model: ModelSettings, *, port: int, api_key: str | None = None, binary: str | None = None
+) -> Command:
+    return starting.command(model, None, Machine(), port=port, api_key=api_key, binary=binary)
+
+
+def value_of(made: Command, flag: str) -> str:
+    return made.argv[made.argv.index(flag) + 1]
 
 
 def test_embedded() -> None:
-    command = llamacpp.command(MODEL, port=4711, api_key="k")
-    assert command.argv[:3] == (sys.executable, "-m", "homeport.runtime.llamacpp_child")
-    assert command.argv[3:5] == ("-m", "models/m.gguf")
-    assert value_of(command, "--port") == "4711"
-    assert value_of(command, "--host") == "127.0.0.1"
-    assert value_of(command, "--alias") == "m"
+    made = command(MODEL, port=4711, api_key="k")
+    assert made.argv[:3] == (sys.executable, "-m", "homeport.runtime.llamacpp_child")
+    assert made.argv[3:5] == ("-m", "models/m.gguf")
+    assert value_of(made, "--port") == "4711"
+    assert value_of(made, "--host") == "127.0.0.1"
+    assert value_of(made, "--alias") == "m"
 
 
 def test_context_is_asked_for_per_slot() -> None:
-    command = llamacpp.command(MODEL, port=1)
-    assert value_of(command, "-np") == str(llamacpp.SLOTS)
-    assert value_of(command, "-c") == str(llamacpp.DEFAULT_CTX * llamacpp.SLOTS)
-    asked = ModelSettings(id="m", path="m.gguf", ctx=4096)
-    assert value_of(llamacpp.command(asked, port=1), "-c") == str(4096 * llamacpp.SLOTS)
+    made = command(MODEL, port=1)
+    assert value_of(made, "-np") == str(llamacpp.SLOTS)
+    assert value_of(made, "-c") == str(llamacpp.DEFAULT_CTX * llamacpp.SLOTS)
+    asked = ModelSettings(id="m", path="m.gguf", engine="llamacpp", ctx=4096)
+    assert value_of(command(asked, port=1), "-c") == str(4096 * llamacpp.SLOTS)
 
 
 def test_binary_gets_the_switches_that_are_off_by_default_and_then_the_users_args() -> None:
-    model = ModelSettings(id="m", path="m.gguf", args=("--mmproj", "v.gguf"), binary="llama-server")
-    argv = llamacpp.command(model, port=1, binary="llama-server").argv
+    model = ModelSettings(
+        id="m", path="m.gguf", engine="llamacpp", args=("--mmproj", "v.gguf"), binary="llama-server"
+    )
+    argv = command(model, port=1, binary="llama-server").argv
     assert argv[0] == "llama-server"
     assert {"--jinja", "--metrics", "--slots"} <= set(argv)
     assert argv[-2:] == ("--mmproj", "v.gguf")  # last, so that they win
 
 
 def test_the_key_is_not_on_the_command_line() -> None:
-    command = llamacpp.command(MODEL, port=1, api_key="s3cret")
-    assert ("LLAMA_API_KEY", "s3cret") in command.env
-    assert "s3cret" not in " ".join(command.argv)
-    assert "s3cret" not in repr(command)
+    made = command(MODEL, port=1, api_key="s3cret")
+    assert ("LLAMA_API_KEY", "s3cret") in made.env
+    assert "s3cret" not in " ".join(made.argv)
+    assert "s3cret" not in repr(made)
 
 
 def test_environment_of_the_model() -> None:
-    model = ModelSettings(id="m", path="m.gguf", env=(("CUDA_VISIBLE_DEVICES", "1"),))
-    assert llamacpp.command(model, port=1).env == (("CUDA_VISIBLE_DEVICES", "1"),)
+    model = ModelSettings(
+        id="m", path="m.gguf", engine="llamacpp", env=(("CUDA_VISIBLE_DEVICES", "1"),)
+    )
+    assert command(model, port=1).env == (("CUDA_VISIBLE_DEVICES", "1"),)
 
 
 def test_embedding_model() -> None:
-    model = ModelSettings(id="m", path="m.gguf", embeddings=True)
-    command = llamacpp.command(model, port=1)
-    assert "--embeddings" in command.argv
-    assert value_of(command, "-ub") == str(llamacpp.EMBEDDING_BATCH)
+    model = ModelSettings(id="m", path="m.gguf", engine="llamacpp", embeddings=True)
+    made = command(model, port=1)
+    assert "--embeddings" in made.argv
+    assert value_of(made, "-ub") == str(llamacpp.EMBEDDING_BATCH)
 
 
 def test_args_without_a_binary_are_refused() -> None:
-    model = ModelSettings(id="m", path="m.gguf", args=("--foo",))
+    model = ModelSettings(id="m", path="m.gguf", engine="llamacpp", args=("--foo",))
     with pytest.raises(ConfigError, match="hint: set binary"):
-        llamacpp.command(model, port=1)
+        command(model, port=1)
 
 
 def test_a_model_without_a_path_is_refused() -> None:
     with pytest.raises(ConfigError, match="path"):
-        llamacpp.command(ModelSettings(id="m", upstream="http://h/v1"), port=1)
+        command(ModelSettings(id="m", upstream="http://h/v1"), port=1)

@@ -14,9 +14,9 @@ from typing import Any, Final
 
 from homeport.engines import weights
 from homeport.engines.answers import first_int, items, strings
-from homeport.engines.commands import Group, Image, Place, Start, with_args
+from homeport.engines.commands import Group, Image, Place, Start
 from homeport.errors import ConfigError
-from homeport.spec import Command, EngineFacts, Machine, ModelFacts, ModelFiles, ModelSettings
+from homeport.spec import EngineFacts, Machine, ModelFacts, ModelFiles, ModelSettings
 
 FACTS = EngineFacts(
     engine="llamacpp",
@@ -141,24 +141,6 @@ def _check_only_one(model: ModelSettings, files: ModelFiles, parts: tuple[str, .
             key=f"models.{model.id}.path",
             hint="write the path of one of them",
         )
-
-
-def command(
-    model: ModelSettings, *, port: int, binary: str | None = None, api_key: str | None = None
-) -> Command:
-    """Return how to start ``model``: with ``binary`` (a ``llama-server``), else embedded.
-
-    Raises ``ConfigError`` for settings that the embedded engine cannot follow.
-    """
-    if model.path is None:
-        raise ConfigError("a model without a path cannot be started", key=f"models.{model.id}.path")
-    place = Place(port=port, model=model.path)
-    groups = (arguments if binary else embedded)(model, None, Machine(), place)
-    env = {"LLAMA_API_KEY": api_key} if api_key else {}
-    return Command(
-        argv=(*((binary,) if binary else EMBEDDED), *with_args(groups, model.args)),
-        env=tuple({**env, **dict(model.env)}.items()),
-    )
 
 
 IMAGE: Final = Image(
