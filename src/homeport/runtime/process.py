@@ -12,14 +12,18 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
+from homeport.runtime import shim
 from homeport.runtime.output import Output
 from homeport.spec import Command
 
 READ_BYTES = 64 * 1024
 STOP_GRACE_S = 10.0
 """From SIGTERM to SIGKILL, unless told otherwise (Docker waits 10 s too)."""
+TAIL_LINES = 50
+TAIL_CHARS = 8000
+"""Of an engine's last words in an error: a line may be a whole JSON document."""
 
-_SHIM = Path(__file__).with_name("shim.py")
+_SHIM = Path(shim.__file__)
 _SHIM_END_S = 5.0
 """How long the shim may need to kill a tree; far more than it does."""
 
@@ -31,23 +35,30 @@ class EngineProcess:
     ended. Leaving ``async with`` ends it.
     """
 
-    def __init__(self, process: asyncio.subprocess.Process, output: Output) -> None:
-        self._process, self._output = process, output
+    def __init__(
+        self, process: asyncio.subprocess.Process, output: Output, end_s: float = _SHIM_END_S
+    ) -> None:
+        self._process, self._output, self._end_s = process, output, end_s
         self._first_line = output.next
         self._reader = asyncio.create_task(self._read(), name=f"engine output {process.pid}")
 
     @classmethod
-    async def spawn(cls, command: Command, output: Output | None = None) -> "EngineProcess":
-        """``output`` gets what it says, behind what earlier ones said."""
+    async def spawn(
+        cls, command: Command, output: Output | None = None, at_end: tuple[str, ...] = ()
+    ) -> "EngineProcess":
+        """``output`` gets what it says, behind what earlier ones said. ``at_end`` is a command that
+        ends what the engine leads outside of its tree; it runs whoever dies first."""
+        words = (shim.AT_END, *at_end, "--") if at_end else ()
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-I", "-S", str(_SHIM), *command.argv),
+            *(sys.executable, "-I", "-S", str(_SHIM), *words, *command.argv),
             stdin=asyncio.subprocess.PIPE,  # the lifeline
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             env={**os.environ, **dict(command.env)},
             start_new_session=True,  # Ctrl-C in the terminal is not for the shim
         )
-        return cls(process, Output() if output is None else output)
+        end_s = _SHIM_END_S + (shim.AT_END_S if at_end else 0.0)
+        return cls(process, Output() if output is None else output, end_s)
 
     @property
     def pid(self) -> int:
@@ -79,13 +90,22 @@ class EngineProcess:
         finally:
             self._cut_lifeline()
         try:
-            return await asyncio.wait_for(self.wait(), _SHIM_END_S)
+            return await asyncio.wait_for(self.wait(), self._end_s)
         finally:
             self._reader.cancel()
 
-    def tail(self, lines: int = 20) -> str:
+    @property
+    def how_ended(self) -> str:
+        return f"exited with status {self.exit_status}"
+
+    async def measured_pid(self) -> int | None:
+        """The first process of the tree whose memory is the engine's."""
+        return self.pid
+
+    def tail(self, lines: int = TAIL_LINES) -> str:
         """Return the last lines of its output, of this run only."""
-        return "\n".join(self._output.since(self._first_line).texts[-lines:])
+        said = "\n".join(self._output.since(self._first_line).texts[-lines:])
+        return said if len(said) <= TAIL_CHARS else "…" + said[-TAIL_CHARS:]
 
     async def __aenter__(self) -> "EngineProcess":
         return self

@@ -1,7 +1,7 @@
 """The small process between us and an engine, which sees to it that the engine never outlives us.
 
-Run as a script by ``runtime.process``: ``python -I -S shim.py ARGV…``. Standard library only, and
-nothing of homeport, so that it starts in milliseconds.
+Run as a script by ``runtime.process``: ``python -I -S shim.py [--at-end WORD… --] ARGV…``. Standard
+library only, and nothing of homeport, so that it starts in milliseconds.
 
 Why a process of its own: a gateway that is killed with SIGKILL runs no code any more. This one does:
 
@@ -11,7 +11,10 @@ Why a process of its own: a gateway that is killed with SIGKILL runs no code any
 * On Linux it is also **subreaper**: descendants of the engine whose parents died, those that called
   ``setsid`` included, become its children, and so it can find and end them all. Elsewhere it ends
   the engine's process group.
-* Should the shim itself be killed, the kernel kills the engine (``PR_SET_PDEATHSIG``).
+* What an engine leads outside of its tree is ended by a command, ``--at-end``: a container belongs to
+  Docker's daemon, and the tree has only the client that waits for it.
+* Should the shim itself be killed, the kernel kills the engine (``PR_SET_PDEATHSIG``, Linux). What
+  remains even then is found at the next start (``runtime.leftovers``).
 
 The engine gets a process group of its own: Ctrl-C in the terminal goes to the gateway alone, which
 then drains.
@@ -24,6 +27,8 @@ What happens, in order of priority:
    decision: it closes the lifeline when it has waited enough.
 3. The engine ends: what is left of its tree is ended like in 1., and the shim exits with the
    engine's status (128 + N when signal N ended it, as shells do).
+
+The end command runs after 1. and 3., when nothing of the tree is left that could undo it.
 """
 
 import ctypes
@@ -36,6 +41,13 @@ from contextlib import suppress
 
 GRACE_S = 1.0
 """Between SIGTERM and SIGKILL once the gateway has gone."""
+AT_END_S = 10.0
+"""For the end command, which is killed then: Docker's daemon may be slow to end a container that has
+much memory, and may not answer at all."""
+FOREIGN_S = 2.0
+"""Where we are not subreaper, the dead of a group are collected by others, and may lie there until
+then. They are not waited for any longer."""
+AT_END = "--at-end"
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _PR_SET_CHILD_SUBREAPER = 36
@@ -44,6 +56,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def main(argv: list[str]) -> int:
+    at_end, argv = _split(argv)
     wakeup = _signals_as_bytes()
     if _ON_LINUX:
         _prctl(_PR_SET_CHILD_SUBREAPER, 1)
@@ -55,7 +68,18 @@ def main(argv: list[str]) -> int:
     except OSError as error:
         print(f"cannot start {argv[0]}: {error.strerror}", file=sys.stderr)  # noqa: T201
         return 127
-    return _watch(engine, wakeup)
+    status = _watch(engine, wakeup)
+    if at_end:
+        _run_briefly(at_end)
+    return status
+
+
+def _split(argv: list[str]) -> tuple[list[str], list[str]]:
+    """The end command, if there is one, and the engine's."""
+    if argv[0] != AT_END:
+        return [], argv
+    end = argv.index("--")
+    return argv[1:end], argv[end + 1 :]
 
 
 def _watch(engine: int, wakeup: int) -> int:
@@ -67,7 +91,7 @@ def _watch(engine: int, wakeup: int) -> int:
     while True:
         ready = {fd for fd, _ in poll.poll()}
         numbers = os.read(wakeup, 4096) if wakeup in ready else b""
-        status = _reap(engine)
+        status, _ = _reap(engine)
         if status is not None:  # 3.
             _end_tree(engine, grace_s=GRACE_S)
             return status
@@ -132,38 +156,36 @@ def _end_tree(engine: int, *, grace_s: float) -> int | None:
         _signal_tree(engine, signal.SIGTERM)
     status = None
     while True:
-        reaped = _reap(engine)
+        reaped, has_children = _reap(engine)
         status = reaped if status is None else status
-        if not _children_left(engine):
+        if not has_children and not _group_left(engine):
             return status
-        if time.monotonic() >= deadline:
+        now = time.monotonic()
+        if now >= deadline:
             _signal_tree(engine, signal.SIGKILL)  # again and again: the tree may still be growing
+            if not has_children and now >= deadline + FOREIGN_S:
+                return status
         time.sleep(0.01)
 
 
-def _reap(engine: int) -> int | None:
-    """Collect the dead; return the engine's exit status if it is among them."""
+def _reap(engine: int) -> tuple[int | None, bool]:
+    """Collect the dead. Return the engine's exit status if it is among them, and whether there are
+    children left."""
     status = None
     while True:
         try:
             pid, raw = os.waitpid(-1, os.WNOHANG)
         except ChildProcessError:
-            return status
+            return status, False
         if pid == 0:
-            return status
+            return status, True
         if pid == engine:
             code = os.waitstatus_to_exitcode(raw)
             status = 128 - code if code < 0 else code
 
 
-def _children_left(engine: int) -> bool:
-    try:
-        if os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
-            return True
-    except ChildProcessError:
-        pass
-    else:
-        return True  # a dead one, to be collected
+def _group_left(engine: int) -> bool:
+    """Whether processes of the engine's group live that are not our children."""
     if _ON_LINUX:
         return False  # as subreaper we would have inherited every survivor
     try:
@@ -171,6 +193,27 @@ def _children_left(engine: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def _run_briefly(argv: list[str]) -> None:
+    """Run a command without input and output, for ``AT_END_S`` at most."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            null = os.open(os.devnull, os.O_RDWR)
+            for number in range(3):
+                os.dup2(null, number)
+            os.setpgid(0, 0)
+            os.execvp(argv[0], argv)
+        finally:
+            os._exit(127)
+    deadline = time.monotonic() + AT_END_S
+    while os.waitpid(pid, os.WNOHANG)[0] == 0:
+        if time.monotonic() >= deadline:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            return
+        time.sleep(0.01)
 
 
 def _signal_tree(engine: int, number: int) -> None:
