@@ -8,7 +8,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-clients test-vllm test-engine-flags test-mutations check venv venv-test format lock demo-eval bench clean
+.PHONY: help serve test test-clients test-engines test-vllm test-engine-flags test-mutations check venv venv-test format lock demo-eval bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -49,6 +49,9 @@ test-vllm: $(VENV)/.test ## run the real vLLM, CPU build; installs 3.5 GB into a
 
 test-engine-flags: $(VENV)/.test ## compare what we know of the engines' flags with their packages
 	@$(BIN)/python -m tests.engines.flag_tables $(ARGS)
+
+test-engines: $(VENV)/.test ## run all that real engines do, the long scenarios and faults too
+	@$(BIN)/python -m pytest --slow-engines -m "llamacpp or mlx or faults or slow_engines" $(ARGS)
 
 test-mutations: $(VENV)/.test ## show that the tests of the translation fail when a rule is off
 	@$(BIN)/python -m tests.wire.mutate $(ARGS)

@@ -174,8 +174,10 @@ class Fleet:
     def snapshot(self) -> Mapping[str, Residency]:
         return self._scheduler.snapshot()
 
-    def key_of(self, instance: ManagedInstance) -> str:
-        return self._keys[instance]
+    def residency(self, instance: ManagedInstance) -> Residency:
+        """What it is doing; one that is gone is stopped."""
+        key = self._keys.get(instance, "")
+        return self._scheduler.snapshot().get(key) or Residency(state="stopped")
 
     async def close(self) -> None:
         """Stop all engines, at once and side by side; nothing is started any more."""
@@ -408,6 +410,13 @@ class ScheduledLease(Lease):
         return self.instance.endpoint if self.is_granted else None
 
     async def ready(self) -> Endpoint:
+        began = time.monotonic()
+        try:
+            return await self._ready()
+        finally:
+            self.waited_s += time.monotonic() - began
+
+    async def _ready(self) -> Endpoint:
         for _ in range(MAX_RENEWALS + 1):
             await self._wait()
             if (endpoint := self.endpoint) is not None:

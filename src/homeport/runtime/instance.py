@@ -96,10 +96,12 @@ class Instance(Protocol):
 class Lease:
     """The right to use an instance for one request, counted as in flight while it is held."""
 
-    __slots__ = ("_of",)
+    __slots__ = ("_of", "waited_s")
 
     def __init__(self, of: "Base") -> None:
         self._of = of
+        self.waited_s = 0.0
+        """How long ``ready`` has kept the request waiting."""
 
     @property
     def endpoint(self) -> Endpoint | None:
@@ -108,7 +110,11 @@ class Lease:
 
     async def ready(self) -> Endpoint:
         """Wait until the request may go, and return where. Raises like ``Instance.ensure_ready``."""
-        return await self._of.ensure_ready()
+        began = time.monotonic()
+        try:
+            return await self._of.ensure_ready()
+        finally:
+            self.waited_s += time.monotonic() - began
 
     async def lost(self) -> bool:
         """Whether the engine has died under the request and will be there again. If so, ``endpoint``

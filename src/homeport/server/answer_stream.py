@@ -16,6 +16,7 @@ from homeport.server.asking import (
     Asking,
     ReportsDown,
     fault_of,
+    tell_wait,
     unexpected,
 )
 from homeport.server.cache_care import CacheCare
@@ -141,6 +142,7 @@ class AnswerStream:
             return ready.result()
         finally:
             ready.cancel()
+            tell_wait(self._lease, self._http)
 
     async def _open(
         self, endpoint: Endpoint | None, count: "asyncio.Future[int | None] | None", body: bytes

@@ -11,7 +11,7 @@ import msgspec
 
 from homeport.engines.anthropic_messages import auth_headers
 from homeport.errors import InternalError, RequestFault, UpstreamError
-from homeport.runtime.instance import Instance
+from homeport.runtime.instance import Instance, Lease
 from homeport.server import context_fit
 from homeport.server.answer_limit import capped
 from homeport.server.calls import CHAT_PATH, Call
@@ -117,6 +117,17 @@ def passed_headers(http: Http, call: Call) -> dict[str, str]:
         return {}
     said = ((name, http.headers.get(name.encode())) for name in PASSED)
     return {name: value.decode("latin-1") for name, value in said if value}
+
+
+async def waited_for(lease: Lease, http: Http) -> Endpoint:
+    """The lease's endpoint, after a wait that the client is told of."""
+    endpoint = await lease.ready()
+    tell_wait(lease, http)
+    return endpoint
+
+
+def tell_wait(lease: Lease, http: Http) -> None:
+    http.notes.append((b"x-homeport-waited", b"%.3f" % lease.waited_s))
 
 
 class ReportsDown:

@@ -27,7 +27,7 @@ import msgspec
 import structlog
 
 from homeport.errors import ClientError, RequestFault
-from homeport.routing.affinity import key_of
+from homeport.routing.affinity import SmallModels, key_of
 from homeport.runtime.instance import Instance, Lease
 from homeport.server.answer_stream import BYTES_PER_TOKEN, AnswerStream
 from homeport.server.asking import (
@@ -37,6 +37,7 @@ from homeport.server.asking import (
     fault_of,
     passed_headers,
     unexpected,
+    waited_for,
 )
 from homeport.server.cache_care import CacheCare
 from homeport.server.calls import AnthropicCall, Call, ChatCall
@@ -73,13 +74,21 @@ class Proxy:
         searcher: WebSearcher | None = None,
         small_models: tuple[str, ...] = SMALL_MODELS,
     ) -> None:
-        self.searcher = searcher
-        self._directory, self._asking = directory, Asking(client, limits.max_tokens)
-        self._limits, self._metrics = limits, metrics
-        self.cache_care = CacheCare(metrics, small_models)
-        self._resends = Resends(limits.resend_grace_s)
+        self._directory, self._client, self._metrics = directory, client, metrics
+        self.cache_care = CacheCare(metrics)
+        self._resends = Resends()
+        self.configure(limits, searcher, small_models)
         self._guard = OverflowGuard(time.monotonic)
         self._documents = Documents()
+
+    def configure(
+        self, limits: Limits, searcher: WebSearcher | None, small_models: tuple[str, ...]
+    ) -> None:
+        """For the requests that come from now on."""
+        self._limits, self.searcher = limits, searcher
+        self._asking = Asking(self._client, limits.max_tokens)
+        self._resends.grace_s = limits.resend_grace_s
+        self.cache_care.small = SmallModels(small_models)
 
     # ------------------------------------------------------------------- routes
 
@@ -218,7 +227,7 @@ class Proxy:
     ) -> None:
         may_repeat = True
         while True:
-            endpoint = lease.endpoint or await lease.ready()
+            endpoint = lease.endpoint or await waited_for(lease, http)
             try:
                 body = await self._asked(http, call, instance, endpoint)
             except LostError:
