@@ -6,6 +6,7 @@ Not in a usual test run: it installs 3.5 GB once, and starts for about a minute 
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +15,7 @@ import openai
 import pytest
 from anthropic.types import Message
 
+from tests.engines.test_command_lines import every_command, own_words
 from tests.support import demo_hf, vllm_env
 from tests.support.gateway import Gateway
 
@@ -67,6 +69,24 @@ def claude(gateway: Gateway) -> Iterator[anthropic.Anthropic]:
         base_url=gateway.base_url, api_key="local", timeout=START_S, max_retries=0
     ) as client:
         yield client
+
+
+PARSE = """
+import json, sys
+from vllm.entrypoints.launchers.cli_args import make_arg_parser
+from vllm.utils.argparse_utils import FlexibleArgumentParser
+for words in json.load(sys.stdin):
+    make_arg_parser(FlexibleArgumentParser()).parse_args(words)
+"""
+
+
+def test_its_own_parser_takes_every_command_line() -> None:
+    lines = [own_words(made, "vllm") for made in every_command("vllm")]
+    words = [line[2:] if line[:2] == ("x", "serve") else line for line in lines]
+    python = vllm_env.executable().with_name("python")
+    given = json.dumps(words).encode()
+    done = subprocess.run([python, "-c", PARSE], input=given, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()[-2000:]
 
 
 def test_chat(gpt: openai.OpenAI) -> None:

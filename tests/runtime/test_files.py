@@ -97,6 +97,8 @@ def test_a_folder(tmp_path: Path) -> None:
 def test_chat_templates(tmp_path: Path, config: object, template: str | None) -> None:
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
     assert model_files(str(tmp_path)).chat_template == template
+    (tmp_path / "chat_template.json").write_text('{"chat_template": "of the processor"}')
+    assert model_files(str(tmp_path)).chat_template == "of the processor"
     (tmp_path / "chat_template.jinja").write_text("of its own")
     assert model_files(str(tmp_path)).chat_template == "of its own"
 

@@ -95,7 +95,7 @@ def _gguf_head(path: Path) -> bytes:
                 missing = gguf.read(head).missing_bytes
             except ConfigError:  # told by whoever wants to know more than its first bytes
                 break
-            more = file.read(max(missing, STEP_BYTES)) if missing else b""
+            more = file.read(max(missing, len(head))) if missing else b""  # few passes over it
             if not more:
                 break
             head += more
@@ -103,19 +103,24 @@ def _gguf_head(path: Path) -> bytes:
 
 
 def _chat_template(folder: Path) -> str | None:
-    """A file of its own (transformers since 4.50), else a text in ``tokenizer_config.json``, or a
-    list of named ones, of which the one for tools tells most."""
+    """1. A file of its own (transformers since 4.50).
+    2. In ``chat_template.json``, as models have it that see.
+    3. In ``tokenizer_config.json``: a text, or a list of named ones, of which the one for tools
+       tells most."""
     try:
-        with (folder / "chat_template.jinja").open("rb") as file:
+        with (folder / "chat_template.jinja").open("rb") as file:  # 1.
             return file.read(MIB).decode(errors="replace")
     except OSError:
         pass
-    config = _json(folder / "tokenizer_config.json")
-    template: Any = config.get("chat_template") if isinstance(config, dict) else None
-    if isinstance(template, list):
-        named = {t.get("name"): t.get("template") for t in template if isinstance(t, dict)}
-        template = named.get("tool_use") or named.get("default")
-    return template if isinstance(template, str) else None
+    for name in ("chat_template.json", "tokenizer_config.json"):  # 2., 3.
+        config = _json(folder / name)
+        template: Any = config.get("chat_template") if isinstance(config, dict) else None
+        if isinstance(template, list):
+            named = {t.get("name"): t.get("template") for t in template if isinstance(t, dict)}
+            template = named.get("tool_use") or named.get("default")
+        if isinstance(template, str):
+            return template
+    return None
 
 
 def _format(path: Path) -> str | None:
