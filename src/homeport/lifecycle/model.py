@@ -76,6 +76,12 @@ class Model(msgspec.Struct, kw_only=True, eq=False):
         return self.is_retired or self.unload_place is not None
 
     @property
+    def is_settled(self) -> bool:
+        """Nobody waits for it, and it yields to nobody and is not to go."""
+        wishes = (self.wanted_since, self.unload_place, self.queue.closed_to)
+        return not self.is_retired and all(wish is None for wish in wishes)
+
+    @property
     def wanted_since(self) -> int | None:
         """The place of the oldest wish for it."""
         oldest = self.queue.oldest

@@ -127,6 +127,8 @@ class Scheduler:
         self._places = count(1)
         self._wakes: list[float] = []
         """When the last decision wants to be made again."""
+        self._is_calm = True
+        """Whether the last one left nothing that waits for a request to end."""
 
     def __repr__(self) -> str:
         models = (f"{name}: {model.state} {model.queue}" for name, model in self._models.items())
@@ -194,6 +196,8 @@ class Scheduler:
         if was_in_flight and known.queue.in_flight and not known.queue.queued:
             return []  # the hot path: nobody was waiting for this
         self._note_idle(known, now)
+        if was_in_flight and self._is_calm and known.terms.ttl_s != 0:
+            return []  # the hot path of one client alone: nobody is waiting for anything
         return self._decide(now)
 
     def load(self, model: str, now: float) -> list[Effect]:
@@ -285,7 +289,17 @@ class Scheduler:
         effects: list[Effect] = []
         while made := self._pass(now):
             effects += made
+        self._is_calm = self._nothing_is_pending()
         return effects
+
+    def _nothing_is_pending(self) -> bool:
+        """Whether no decision waits for a request to end: it then changes nothing but times."""
+        default = self._models.get(self._default or "")
+        if default is not None and default.displaced_at is not None:
+            return False
+        as_if_idle = [m.as_resident("idle") for m in self._models.values() if m.is_up]
+        settled = all(model.is_settled for model in self._models.values())
+        return settled and not surplus(as_if_idle, self._space)
 
     def _pass(self, now: float) -> list[Effect]:
         """Each step sees what those before it have done."""

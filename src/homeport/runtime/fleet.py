@@ -130,6 +130,9 @@ class Fleet:
         self._terms[key] = terms
         self._act(self._scheduler.add(key, terms, time.monotonic()))
 
+    def terms_of(self, instance: ManagedInstance) -> Terms:
+        return self._terms[self._keys[instance]]
+
     def set_terms(self, instance: ManagedInstance, terms: Terms) -> None:
         """It may do otherwise from now on; what runs goes on running."""
         key = self._keys[instance]
@@ -353,8 +356,8 @@ class Fleet:
     def _set_timer(self) -> None:
         wake = self._scheduler.next_wake(time.monotonic())
         if self._timer is not None:
-            if wake is not None and self._timer.when() == wake:
-                return
+            if wake is not None and self._timer.when() <= wake:
+                return  # too early does no harm, and is set anew then
             self._timer.cancel()
             self._timer = None
         if wake is not None:
