@@ -14,7 +14,7 @@ from homeport.engines.starting import engine_for
 from homeport.errors import ConfigError
 from homeport.runtime import starting
 from homeport.runtime.managed import ManagedInstance
-from homeport.runtime.memory import Freed, Memory
+from homeport.runtime.memory import Freed, Memory, budget_bytes
 from homeport.runtime.remembered import Remembered, key_of
 from homeport.spec import Command, EngineName, Machine, ModelFiles, ModelSettings
 
@@ -37,21 +37,25 @@ class Provision:
         return starting.command_for(model, self.machine, port, api_key)
 
     def need_bytes(self, model: ModelSettings) -> int:
-        """What is to be reserved for ``model``; 0 when nothing is known. Reads files."""
+        """What is to be reserved for ``model``; 0 when nothing is known. Reads files.
+
+        A mere estimate is at most all that the machine has: such a model is tried, alone. Only what
+        the user has said, of the model or of all, is ever a reason to refuse one.
+        """
         engine, files = self._looked_up(model)
         if engine is None or files is None:
             return model.memory_bytes or 0
         before = self._remembered.used_bytes(key_of(model, engine, self.machine))
-        return needs.need_bytes(model, files, self.machine, engine=engine, remembered_bytes=before)
+        need = needs.need_bytes(model, files, self.machine, engine=engine, remembered_bytes=before)
+        return need if model.memory_bytes is not None else min(need, budget_bytes(self.machine))
 
     async def until_free(self, need_bytes: int) -> Freed:
         return await self._memory.until_free(need_bytes, FREE_TIMEOUT_S)
 
     async def used_bytes(self, instance: ManagedInstance) -> int | None:
         """What a running engine uses; remembered for its next start."""
-        if instance.pid is None or instance.model.runner == "container":
-            return None  # a container's processes are not among our children
-        used = await self._memory.used_bytes(instance.pid)
+        pid = await instance.measured_pid()
+        used = await self._memory.used_bytes(pid) if pid is not None else 0
         if not used:
             return None
         await asyncio.to_thread(self._remember, instance.model, used)
