@@ -217,11 +217,14 @@ async def test_without_a_service_other_tools_stay(
     assert [tool["function"]["name"] for tool in tools] == ["f"]
 
 
-async def respond(gateway: Gateway, *, stream: bool, seen: list[str] | None = None) -> Any:
+async def respond(
+    gateway: Gateway, *, stream: bool, seen: list[str] | None = None, **more: Any
+) -> Any:
     arguments: dict[str, Any] = {
         "model": "fake",
         "input": "What is a home port?",
         "tools": [{"type": "web_search"}],
+        **more,
     }
     async with openai.AsyncOpenAI(base_url=f"{gateway.base_url}/v1", api_key=KEY) as client:
         if not stream:
@@ -231,6 +234,33 @@ async def respond(gateway: Gateway, *, stream: bool, seen: list[str] | None = No
             if seen is not None:
                 seen += kinds
             return await events.get_final_response()
+
+
+@either
+@pytest.mark.parametrize("choice", ["required", {"type": "web_search_preview"}])
+async def test_responses_may_force_a_search(
+    searching: Gateway, engine: FakeEngine, search: FakeSearch, stream: bool, choice: Any
+) -> None:
+    engine.script(SEARCH, FOUND)
+    response = await respond(searching, stream=stream, tool_choice=choice)
+    assert search.queries == ["home port"]
+    assert response.output_text.endswith("It is where ships return.")
+    first, second = (chat["body"] for chat in engine.chats())
+    assert first["tool_choice"] == "required"
+    assert [tool["function"]["name"] for tool in first["tools"]] == ["web_search"]
+    assert second.get("tool_choice", "auto") == "auto"
+
+
+@either
+@pytest.mark.parametrize("choice", ["required", {"type": "web_search_preview"}])
+async def test_a_search_that_nobody_runs_cannot_be_forced(
+    gateway: Gateway, engine: FakeEngine, stream: bool, choice: Any
+) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        await respond(gateway, stream=stream, tool_choice=choice)
+    assert caught.value.param == "tool_choice"
+    assert "nobody here searches the web" in caught.value.message
+    assert engine.chats() == []
 
 
 @each_service

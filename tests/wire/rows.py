@@ -921,12 +921,20 @@ ROWS: dict[str, tuple[Mutation, ...]] = {
     "3.7 hosted tools": (
         Code(R._tools, 'if param.type not in ("function", "custom"):', "if False:"),
         Code(R._refuse_hosted, "if types:", "if False:"),
-        Code(R._chosen, "raise _hosted(choice.type)", "return tools, None"),
+        Code(R._chosen, "raise _hosted(choice.type)", "return tools, None, None"),
+        Code(R._chosen, "if not tools and wish is None:", "if True:"),
+        Code(R._chosen, "wish is not None and _is_search(choice.type)", "False"),
+        Code(R._allowed, "if not shown and wish is None:", "if True:"),
+        Code(R._allowed, "if not any(map(_is_search, hosted)):", "if False:"),
+        Code(R._hosted, "if _is_search(type_):", "if False:"),
+        Code(R.neutral, "and not has_own_search", ""),
+        Code(R._search, "if param.external_web_access is not False else None", ""),
     ),
     "3.7 tool_choice, allowed_tools": (
-        Code(R._chosen, "tuple(tool for tool in tools if tool.name in names)", "tools"),
+        Code(R._allowed, "tuple(tool for tool in tools if tool.name in names)", "tools"),
         Code(R._chosen, 'return tools, ToolChoice("any")', "return tools, None"),
-        Code(R._chosen, '"any" if must_call and shown else "auto"', '"auto"'),
+        Code(R._allowed, '"any" if shown or wish is not None else "auto"', '"auto"'),
+        Code(R._allowed, 'choice.mode != "required"', "False"),
     ),
     "3.7 text.format, reasoning.effort, max_output_tokens": (
         Code(R.neutral, "response_format=_response_format(wire.text)", "response_format=None"),

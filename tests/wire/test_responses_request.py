@@ -17,6 +17,7 @@ from homeport.wire.events import (
     Image,
     Request,
     ResponseFormat,
+    SearchWish,
     Text,
     Thinking,
     ThinkingSwitch,
@@ -321,19 +322,87 @@ def test_hosted_tools_are_skipped(choice: Any) -> None:
     assert [tool.name for tool in found.tools] == ["f"]
 
 
+SEARCHES = {"type": "allowed_tools", "mode": "required", "tools": [SEARCH]}
+EITHER = {"type": "allowed_tools", "mode": "required", "tools": [SEARCH, {**F}]}
+
+
 @pytest.mark.row("3.7 hosted tools")
 @pytest.mark.parametrize(
-    "choice",
+    ("tools", "choice", "said"),
     [
-        "required",
-        {"type": "web_search"},
-        {"type": "allowed_tools", "mode": "required", "tools": [{"type": "web_search"}]},
+        ([SEARCH], "required", "'web_search' must be called, and nobody here"),
+        ([F, SEARCH], SEARCH, "'web_search' must be called, and nobody here"),
+        ([F, SEARCH], {"type": "web_search_preview"}, "'web_search_preview' must be called"),
+        ([F, SEARCH], SEARCHES, "'web_search' must be called, and nobody here"),
+        ([F, SEARCH], {"type": "file_search"}, "'file_search' is run by OpenAI's servers"),
+        ([{"type": "mcp"}], "required", "'mcp' is run by OpenAI's servers"),
     ],
 )
-def test_hosted_tools_that_must_be_called_are_refused(choice: Any) -> None:
-    fault = refusal(tools=[F, SEARCH], tool_choice=choice)
+def test_hosted_tools_that_must_be_called_are_refused(
+    tools: list[Any], choice: Any, said: str
+) -> None:
+    fault = refusal(tools=tools, tool_choice=choice)
     assert fault.param == "tool_choice"
-    assert "'web_search'" in fault.message
+    assert said in fault.message
+    assert "with 'auto' the model goes on" in fault.message
+
+
+@pytest.mark.row("3.7 hosted tools")
+@pytest.mark.parametrize("choice", ["required", EITHER])
+def test_another_tool_is_called_instead(choice: Any) -> None:
+    found = request(tools=[F, SEARCH], tool_choice=choice)
+    assert [tool.name for tool in found.tools] == ["f"]
+    assert found.tool_choice == ToolChoice("any")
+    assert found.web_search is None
+
+
+def searching(**body: Any) -> Request:
+    """Where somebody runs searches."""
+    wire = decode(json.dumps({"model": "m", "input": "hi", **body}).encode())
+    return neutral(wire, entries_of(wire, lambda item_id: None), can_search=True).request
+
+
+@pytest.mark.row("3.7 hosted tools")
+@pytest.mark.parametrize(
+    ("tools", "choice", "expected"),
+    [
+        ([F, SEARCH], None, None),
+        ([F, SEARCH], "auto", ToolChoice("auto")),
+        ([SEARCH], "required", ToolChoice("any")),
+        ([F, SEARCH], SEARCH, ToolChoice("named", "web_search")),
+        (
+            [{"type": "web_search_preview"}],
+            {"type": "web_search_preview"},
+            ToolChoice("named", "web_search"),
+        ),
+        ([F, SEARCH], SEARCHES, ToolChoice("any")),
+    ],
+)
+def test_a_search_that_somebody_runs_can_be_chosen(
+    tools: list[Any], choice: Any, expected: ToolChoice | None
+) -> None:
+    found = searching(tools=tools, tool_choice=choice)
+    assert found.tool_choice == expected
+    assert found.web_search == SearchWish()
+
+
+@pytest.mark.row("3.7 hosted tools")
+@pytest.mark.parametrize(
+    ("tools", "choice"),
+    [
+        ([F, SEARCH], {"type": "allowed_tools", "mode": "auto", "tools": [F]}),
+        ([F, {**SEARCH, "external_web_access": False}], "auto"),
+        ([{**F, "name": "web_search"}, SEARCH], "auto"),
+        ([F], "auto"),
+    ],
+)
+def test_a_search_that_is_not_wanted(tools: list[Any], choice: Any) -> None:
+    assert searching(tools=tools, tool_choice=choice).web_search is None
+
+
+def test_a_cached_search_cannot_be_forced() -> None:
+    with pytest.raises(ClientError, match="nobody here"):
+        searching(tools=[{**SEARCH, "external_web_access": False}], tool_choice=SEARCH)
 
 
 @pytest.mark.row("3.7 tool_choice, allowed_tools")

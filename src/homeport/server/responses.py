@@ -64,7 +64,12 @@ class ResponsesCall:
         self._entries = openai_responses.entries_of(
             wire, lambda item_id: store.find_item(key, item_id)
         )
-        decoded = openai_responses.neutral(wire, self._entries, _entries_in(self._history))
+        decoded = openai_responses.neutral(
+            wire,
+            self._entries,
+            _entries_in(self._history),
+            can_search=searcher is not None,
+        )
         self._request, self._callees = decoded.request, decoded.callees
         self._mending = Mending(self._request, searcher)
         self._counting = counting
@@ -264,6 +269,9 @@ class Responses:
 
     def __init__(self, proxy: Proxy, limits: Limits, store: ResponseStore) -> None:
         self._proxy, self._limits, self._store = proxy, limits, store
+
+    def configure(self, limits: Limits) -> None:
+        self._limits = limits
 
     def methods(self, rest: str) -> dict[str, Callable[[Http], Awaitable[None]]] | None:
         """The handlers of ``/v1/responses/REST`` by HTTP method; None where there is no route."""

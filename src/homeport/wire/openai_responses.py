@@ -237,9 +237,14 @@ class Decoded(msgspec.Struct, frozen=True):
 
 
 def neutral(
-    wire: ResponsesRequest, entries: Sequence[Entry], history: Sequence[Entry] = ()
+    wire: ResponsesRequest,
+    entries: Sequence[Entry],
+    history: Sequence[Entry] = (),
+    *,
+    can_search: bool = False,
 ) -> Decoded:
-    """The hub's request; ``history`` are the items of earlier responses and their inputs."""
+    """The hub's request; ``history`` are the items of earlier responses and their inputs.
+    ``can_search`` says that somebody here runs web searches."""
     turns = _Turns()
     if wire.instructions:
         turns.add("system", [Text(wire.instructions)])
@@ -249,7 +254,9 @@ def neutral(
     if not turns.all:
         raise _bad("input", "there is nothing to answer")
     tools, callees, hosted = _tools(wire, [*history, *entries])
-    tools, choice = _chosen(wire.tool_choice, tools, hosted)
+    has_own_search = any(tool.name == SEARCH_NAME for tool in tools)
+    wish = _search(wire.tools or ()) if can_search and not has_own_search else None
+    tools, choice, wish = _chosen(wire.tool_choice, tools, hosted, wish)
     reasoning = wire.reasoning or ReasoningParam()
     is_off = reasoning.effort == "none"
     request = Request(
@@ -265,7 +272,7 @@ def neutral(
         thinking=ThinkingSwitch(False) if is_off else None,
         effort=None if is_off else reasoning.effort,
         response_format=_response_format(wire.text),
-        web_search=_search(wire.tools or ()),
+        web_search=wish,
     )
     return Decoded(request, callees)
 
@@ -446,9 +453,13 @@ def _tools(
 def _search(params: Iterable[ToolParam]) -> SearchWish | None:
     """Of the real web only: OpenAI's cache of it (``external_web_access: false``) nobody has here."""
     for param in params:
-        if param.type.startswith("web_search"):
+        if _is_search(param.type):
             return SearchWish() if param.external_web_access is not False else None
     return None
+
+
+def _is_search(type_: str) -> bool:
+    return type_.startswith("web_search")
 
 
 def _flattened(params: Iterable[ToolParam]) -> Iterable[tuple[ToolParam, str | None]]:
@@ -475,6 +486,9 @@ def _tool(param: ToolParam, namespace: str | None, path: str) -> tuple[Tool, Cal
     return Tool(name, schema, param.description, strict), Callee("function", param.name, namespace)
 
 
+SEARCH_NAME = "web_search"
+"""The function that a model is shown in place of the hosted tool (``web_search.TOOL``)."""
+
 NO_PARAMETERS = b'{"type":"object","properties":{}}'
 CUSTOM_SCHEMA = (
     b'{"type":"object","properties":{"input":{"type":"string"}},"required":["input"],'
@@ -499,38 +513,55 @@ def _custom_description(param: ToolParam) -> str | None:
 
 
 def _chosen(
-    choice: str | ToolChoiceParam | None, tools: tuple[Tool, ...], hosted: list[str]
-) -> tuple[tuple[Tool, ...], ToolChoice | None]:
-    """The tools left, and the neutral choice.
+    choice: str | ToolChoiceParam | None,
+    tools: tuple[Tool, ...],
+    hosted: list[str],
+    wish: SearchWish | None,
+) -> tuple[tuple[Tool, ...], ToolChoice | None, SearchWish | None]:
+    """The tools left, the neutral choice, and the search left; ``wish`` is None where nobody searches.
 
-    1. ``auto``, ``none``: hosted tools are skipped in silence. 2. ``required``: refused where one of
-    them is offered, the model might have to call it. 3. One tool by name. 4. A list of allowed
-    tools: only those are shown, and only their hosted ones count. 5. A hosted tool by type: refused.
+    1. ``auto``, ``none``: hosted tools are skipped in silence. 2. ``required``: so they are as long as
+    something else can be called. 3. One tool by name. 4. A list of allowed tools: only those are shown,
+    and only their hosted ones count. 5. A search, which somebody runs. 6. Another hosted tool by type:
+    refused.
     """
     match choice:
         case None:
-            return tools, None
+            return tools, None, wish
         case "auto" | "none":  # case 1
-            return tools, ToolChoice(choice)
+            return tools, ToolChoice(choice), wish
         case "required":  # case 2
-            _refuse_hosted(hosted)
-            return tools, ToolChoice("any")
+            if not tools and wish is None:
+                _refuse_hosted(hosted)
+            return tools, ToolChoice("any"), wish
         case str():
             raise _bad("tool_choice", f"'{choice}' is none of auto, none, required")
         case ToolChoiceParam(type="function" | "custom"):  # case 3
             if not choice.name:
                 raise _bad("tool_choice.name", "Field required")
-            return tools, ToolChoice("named", flat_name(choice.namespace, choice.name))
+            return tools, ToolChoice("named", flat_name(choice.namespace, choice.name)), wish
         case ToolChoiceParam(type="allowed_tools"):  # case 4
-            allowed = choice.tools or []
-            must_call = choice.mode == "required"
-            if must_call:
-                _refuse_hosted([a.type for a in allowed if a.type not in ("function", "custom")])
-            names = {flat_name(a.namespace, a.name) for a in allowed if a.name}
-            shown = tuple(tool for tool in tools if tool.name in names)
-            return shown, ToolChoice("any" if must_call and shown else "auto")
-        case _:  # case 5
+            return _allowed(choice, tools, wish)
+        case _ if wish is not None and _is_search(choice.type):  # case 5
+            return tools, ToolChoice("named", SEARCH_NAME), wish
+        case _:  # case 6
             raise _hosted(choice.type)
+
+
+def _allowed(
+    choice: ToolChoiceParam, tools: tuple[Tool, ...], wish: SearchWish | None
+) -> tuple[tuple[Tool, ...], ToolChoice, SearchWish | None]:
+    allowed = choice.tools or []
+    hosted = [a.type for a in allowed if a.type not in ("function", "custom")]
+    names = {flat_name(a.namespace, a.name) for a in allowed if a.name}
+    shown = tuple(tool for tool in tools if tool.name in names)
+    if not any(map(_is_search, hosted)):
+        wish = None
+    if choice.mode != "required":
+        return shown, ToolChoice("auto"), wish
+    if not shown and wish is None:
+        _refuse_hosted(hosted)
+    return shown, ToolChoice("any" if shown or wish is not None else "auto"), wish
 
 
 def _refuse_hosted(types: list[str]) -> None:
@@ -539,8 +570,11 @@ def _refuse_hosted(types: list[str]) -> None:
 
 
 def _hosted(type_: str) -> ClientError:
+    why = "is run by OpenAI's servers and not available here"
+    if _is_search(type_):
+        why = "must be called, and nobody here searches the web for it"
     return _bad(
-        "tool_choice", f"the tool '{type_}' is run by OpenAI's servers and not available here"
+        "tool_choice", f"the tool '{type_}' {why}; with 'auto' the model goes on without it"
     )
 
 
