@@ -27,6 +27,20 @@ def gateway(
     gateway.assert_no_internal_error()
 
 
+@pytest.fixture(scope="module")
+def keeping_gateway(
+    shared_engine: FakeEngine, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Gateway]:
+    """One that keeps connections to the engine: it is told that this is no llama.cpp."""
+    folder = tmp_path_factory.mktemp("keeping-gateway")
+    config = folder / "config.yaml"
+    settings = f"{{upstream: '{shared_engine.base_url}', engine: openai_compatible}}"
+    config.write_text(f"models: {{fake: {settings}}}\ndefault_model: fake\n", "utf-8")
+    with Gateway(folder, "--config", str(config)) as gateway:
+        yield gateway
+    gateway.assert_no_internal_error()
+
+
 @pytest.fixture
 def engine(shared_engine: FakeEngine) -> FakeEngine:
     """The module's engine, with an empty script and an empty journal."""

@@ -133,19 +133,33 @@ async def test_one_of_many_leaves(gateway: Gateway, engine: FakeEngine, dialect:
     assert dialect.ended_well(events)
 
 
-@both_dialects
-async def test_a_client_that_stays_is_no_disconnect(
-    gateway: Gateway, engine: FakeEngine, dialect: Dialect
-) -> None:
+async def connections_of_two(gateway: Gateway, engine: FakeEngine, dialect: Dialect) -> list[int]:
+    """The engine's numbers for the connections of two streams, read one after the other."""
     request = dialect.request(stream=True)
     for _ in range(2):
         async with await ask(gateway.base_url, "POST", dialect.path, request) as exchange:
             assert dialect.ended_well(await exchange.all_events())
     await engine.happens("finish", 2)
-    first, second = engine.chats()
-    assert not first["disconnected"]
-    assert not second["disconnected"]
-    assert first["connection"] == second["connection"], "the connection should be used again"
+    chats = engine.chats()
+    assert not any(chat["disconnected"] for chat in chats)
+    return [chat["connection"] for chat in chats]
+
+
+@both_dialects
+async def test_a_client_that_stays_is_no_disconnect(
+    keeping_gateway: Gateway, engine: FakeEngine, dialect: Dialect
+) -> None:
+    first, second = await connections_of_two(keeping_gateway, engine, dialect)
+    assert first == second, "the connection should be used again"
+
+
+@both_dialects
+async def test_connections_to_llamacpp_are_not_used_again(
+    gateway: Gateway, engine: FakeEngine, dialect: Dialect
+) -> None:
+    """Each open one holds a thread of its (the fake engine signs as llama.cpp)."""
+    first, second = await connections_of_two(gateway, engine, dialect)
+    assert first != second
 
 
 async def test_leaving_through_the_anthropic_sdk(gateway: Gateway, engine: FakeEngine) -> None:

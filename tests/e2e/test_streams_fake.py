@@ -470,7 +470,7 @@ async def test_token_count_is_the_engines(gateway: Gateway, engine: FakeEngine) 
 @streamed_or_whole
 @both_dialects
 async def test_stale_connection_is_replaced_unnoticed(
-    gateway: Gateway, engine: FakeEngine, dialect: Dialect, stream: bool, mood: Any
+    keeping_gateway: Gateway, engine: FakeEngine, dialect: Dialect, stream: bool, mood: Any
 ) -> None:
     """The engine's idle timeout fires just when the next request is on its way."""
     whole = (100,)
@@ -478,7 +478,7 @@ async def test_stale_connection_is_replaced_unnoticed(
     engine.script(first, Answer(text="second", fragment_chars=whole))
     request = dialect.request(stream=stream)
     for text in ("first", "second"):
-        async with await ask(gateway.base_url, "POST", dialect.path, request) as exchange:
+        async with await ask(keeping_gateway.base_url, "POST", dialect.path, request) as exchange:
             assert exchange.status == 200
             assert text.encode() in await exchange.body()
     answered = [chat for chat in engine.chats() if "finish" in chat["marks"]]
