@@ -10,9 +10,11 @@ stopping: no new connections, requests drain, engines stop.
 
 import asyncio
 import functools
+import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -20,12 +22,16 @@ import msgspec
 import structlog
 import uvloop
 
+from homeport.config import keys
 from homeport.demo import demo_model_path
 from homeport.engines.probes import Finding, Probe
 from homeport.engines.records import Record, learned
 from homeport.errors import RequestFault
+from homeport.reload import Narrator as ReloadNarrator
+from homeport.reload import Reloader
 from homeport.roster import Narrator as RosterNarrator
 from homeport.roster import Roster, policy_of
+from homeport.runtime import running
 from homeport.runtime.check import findings
 from homeport.runtime.choosing import with_engines
 from homeport.runtime.discovery import Found, look_around
@@ -38,10 +44,14 @@ from homeport.runtime.provision import Provision
 from homeport.runtime.remembered import Remembered
 from homeport.runtime.remote import RemoteInstance
 from homeport.runtime.slot_files import SlotFiles
+from homeport.runtime.terminal import Terminal
 from homeport.server import listen
+from homeport.server.admin import Admin, Reloaded, ReloadError
 from homeport.server.asgi import Gateway
 from homeport.server.directory import Directory
+from homeport.server.fleet_metrics import FleetMetrics
 from homeport.server.metrics import Metrics
+from homeport.server.news import News
 from homeport.spec import Endpoint, Limits, ModelSettings, Settings
 from homeport.upstream import Client
 
@@ -52,7 +62,7 @@ FIRST_DISCOVERY_S = 0.5
 """How long serving waits for upstreams to name their models, so that early clients find them."""
 
 
-class Narrator(RosterNarrator, Protocol):
+class Narrator(RosterNarrator, ReloadNarrator, Protocol):
     """Hears what a person would want to know."""
 
     def found(self, found: Found) -> None: ...
@@ -88,10 +98,15 @@ class App:
         records: tuple[Record, ...] = (),
         *,
         state_home: Path,
+        reread: Callable[[], Settings],
     ) -> None:
         """``records`` are what ``run_check`` found out about engines; in ``state_home`` is kept what
-        may be lost. Binds the socket. Raises ``ConfigError`` when that is impossible."""
-        self._settings, self._state_home = settings, state_home
+        may be lost; ``reread`` reads the settings anew, for a reload. Binds the socket. Raises
+        ``ConfigError`` when that is impossible."""
+        self._settings, self._state_home, self._reread = settings, state_home, reread
+        self._found: Settings | None = None
+        self._background: list[asyncio.Task[None]] = []
+        self._terminal = Terminal()
         self._narrator = narrator
         self._learned = functools.partial(learned, records=records)
         server = settings.server
@@ -109,29 +124,37 @@ class App:
 
     async def _main(self) -> None:
         self._stop_asked, self._force_asked = asyncio.Event(), asyncio.Event()
+        self._reload_asked = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._on_signal, number)
+        loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
         limits = self._settings.server.limits
         self._client = Client(
             connect_timeout_s=limits.connect_timeout_s, idle_timeout_s=limits.idle_timeout_s
         )
-        self._settings = await self._looked_around(self._settings)
         self._directory = Directory()
+        self._provision = provision = await self._provided()
+        self._settings = await self._prepared(self._settings)
+        budget = budget_bytes(provision.machine)
+        self._fleet = Fleet(policy_of(self._settings.lifecycle, budget), memory=provision)
+        news, metrics = News(), Metrics()
+        for observer in (news, FleetMetrics(self._fleet, self._directory, metrics.registry)):
+            self._fleet.observe(observer)
+        self._admin = Admin(self._directory, self._fleet, news, self._reload)
+        own_key = keys.new_key()
         gateway = Gateway(
             self._settings.server,
             self._directory,
             self._client,
-            Metrics(),
+            metrics,
             started_at_s=int(time.time()),
             web_search=self._settings.web_search,
             small_models=self._settings.small_models,
+            admin=self._admin,
+            own_key=own_key,
         )
         listener = listen.Listener(gateway, self._sock)
-        provision = await self._provision()
-        self._settings = await asyncio.to_thread(with_engines, self._settings, provision.machine)
-        policy = policy_of(self._settings.lifecycle, budget_bytes(provision.machine))
-        self._fleet = Fleet(policy, memory=provision)
         slot_files = self._slot_files()
         self._roster = Roster(
             self._settings,
@@ -144,10 +167,25 @@ class App:
             command_for=provision.command_for,
             slot_files=slot_files,
         )
+        self._reloader = Reloader(
+            self._settings,
+            reread=self._reread,
+            prepared=self._prepared,
+            budget_bytes=budget,
+            roster=self._roster,
+            fleet=self._fleet,
+            gateway=gateway,
+            client=self._client,
+            narrator=self._narrator,
+            news=news,
+        )
+        announced = self._announced(own_key)
         try:
-            async with asyncio.TaskGroup() as group:
-                await self._serve(group, listener)
+            async with asyncio.TaskGroup() as self._group:
+                await self._serve(self._group, listener)
         finally:
+            if announced is not None:
+                running.withdraw(announced)
             await self._fleet.close()
             if slot_files is not None:
                 slot_files.close()
@@ -162,16 +200,17 @@ class App:
         if asking := self._roster.ask_upstreams():
             await asyncio.wait(asking, timeout=FIRST_DISCOVERY_S)
         serving = group.create_task(listener.serve())
-        background = [
-            group.create_task(self._warm_up(instance))
-            for instance in self._roster.wanted_at_start()
+        self._background = [
+            group.create_task(self._roster.watch()),
+            group.create_task(self._reload_when_asked()),
         ]
-        background.append(group.create_task(self._roster.watch()))
+        self._begin_to_warm_up(self._roster.wanted_at_start())
         stop = group.create_task(self._stop_asked.wait())
         await asyncio.wait({serving, stop}, return_when=asyncio.FIRST_COMPLETED)
         stop.cancel()
-        for task in background:
+        for task in self._background:
             task.cancel()
+        self._admin.close()
         if not serving.done():
             self._narrator.draining(listener.open_requests)
             await self._drain(listener, serving)
@@ -182,7 +221,7 @@ class App:
         try:
             await asyncio.wait(
                 {serving, force},
-                timeout=self._settings.server.limits.drain_timeout_s,
+                timeout=self._reloader.settings.server.limits.drain_timeout_s,
                 return_when=asyncio.FIRST_COMPLETED,
             )
         finally:
@@ -199,13 +238,69 @@ class App:
             self._force_asked.set()
         self._stop_asked.set()
 
+    def _on_hangup(self) -> None:
+        if self._terminal.is_gone():
+            self._terminal.let_go()
+            self._stop_asked.set()
+        else:
+            self._reload_asked.set()
+
+    def _announced(self, own_key: str) -> Path | None:
+        """The file by which commands on this machine find us."""
+        host = self._settings.server.host
+        url = f"http://{_shown(_REACHED_AT.get(host, host))}:{self.port}"
+        places = running.folders(os.environ, self._state_home)
+        try:
+            return running.announce(places, self.port, url, own_key)
+        except OSError as error:
+            log.warning("running.not_announced", error=str(error))
+            return None
+
+    # ------------------------------------------------------------------- other settings
+
+    async def _reload_when_asked(self) -> None:
+        while True:
+            await self._reload_asked.wait()
+            self._reload_asked.clear()
+            with suppress(ReloadError):  # has been told
+                await self._reload()
+
+    async def _reload(self) -> Reloaded:
+        """Raises ``ReloadError``."""
+        default = self._roster.default
+        done = await self._reloader.reload()
+        new = {*done.added, *done.changed}
+        self._begin_to_warm_up(
+            instance
+            for instance in self._roster.wanted_at_start()
+            if instance.id in new or (instance is self._roster.default and instance is not default)
+        )
+        return done
+
+    async def _prepared(self, settings: Settings) -> Settings:
+        """The settings, with what they leave open: models, and engines of models."""
+        settings = await self._looked_around(settings)
+        return await asyncio.to_thread(with_engines, settings, self._provision.machine)
+
     # ------------------------------------------------------------------- models
 
     async def _looked_around(self, settings: Settings) -> Settings:
         """The settings; where they name no model, with the servers that run on this machine, and
-        where there is none, with the demo model."""
+        where there is none, with the demo model. What was found once stays for later settings of the
+        kind: a server that is down just now is not forgotten."""
         if settings.models or settings.upstreams or not settings.discover:
             return with_demo(settings)
+        if self._found is None:
+            self._found = await self._found_here(settings)
+        found = self._found
+        return msgspec.structs.replace(
+            settings,
+            models=found.models,
+            upstreams=found.upstreams,
+            default_model=settings.default_model or found.default_model,
+        )
+
+    async def _found_here(self, settings: Settings) -> Settings:
         servers = await look_around(self._client.fetch, own_port=self.port)
         for found in servers:
             self._narrator.found(found)
@@ -221,11 +316,14 @@ class App:
             log.warning("slots.not_saved", folder=str(folder), error=error.strerror)
             return None
 
-    async def _provision(self) -> Provision:
+    async def _provided(self) -> Provision:
         """Memory is looked at in a thread: asking the drivers of cards may take a while."""
         memory = Memory(await asyncio.to_thread(Cards.open))
         remembered = Remembered(self._state_home / "memory.json")
         return Provision(await memory.machine(), memory, remembered)
+
+    def _begin_to_warm_up(self, instances: Iterable[Instance]) -> None:
+        self._background += [self._group.create_task(self._warm_up(each)) for each in instances]
 
     async def _warm_up(self, instance: Instance) -> None:
         """Starts what shall run from the beginning, so that the first request need not wait."""
@@ -237,6 +335,10 @@ class App:
             self._narrator.model_failed(instance.id, error.message)
         else:
             self._narrator.model_ready(instance.id, endpoint)
+
+
+_REACHED_AT = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}
+"""What listens everywhere is asked for here."""
 
 
 def _shown(host: str) -> str:

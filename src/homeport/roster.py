@@ -4,17 +4,19 @@ servers name.
 The roster publishes to the ``Directory``, which requests read. Engines that we start are given to the
 ``Fleet``, which decides when they run; servers of others are watched here. A configuration that has
 been read anew (``apply``) touches only what has changed: an unchanged model keeps its instance, its
-loaded engine and its warm cache; an old instance of a changed one finishes its requests and is
+loaded engine and its warm cache, and so does one of which only such settings have changed as the
+engine does not know (``ADJUSTABLE``); an old instance of a changed one finishes its requests and is
 stopped for good.
 """
 
 import asyncio
 import itertools
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 import structlog
+from msgspec.structs import replace
 
 from homeport.engines import detect
 from homeport.errors import ConfigError, UpstreamError
@@ -38,6 +40,13 @@ MAX_WATCH_PAUSE_S = 30.0
 """The same, for one whose models are known: requests for them ask without delay."""
 
 
+ADJUSTABLE: Final = (
+    *("aliases", "group", "pinned", "preload", "ttl_s", "max_queue", "max_wait_s", "memory_bytes"),
+    *("rescue", "rescue_retry", "starts_thinking", "max_tools"),
+)
+"""Settings of a model that are ours: they take effect without a new engine."""
+
+
 class Narrator(Protocol):
     """Hears what a person would want to know of models."""
 
@@ -57,6 +66,9 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
     added: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
+    """These have a new instance."""
+    adjusted: tuple[str, ...] = ()
+    """These have kept theirs."""
     removed: tuple[str, ...] = ()
 
 
@@ -116,25 +128,44 @@ class Roster:
         before, self._settings = self._settings, settings
         old = {model.id: model for model in before.models}
         new = {model.id: model for model in settings.models}
-        kept = {model: i for model, i in self._configured.items() if new.get(model.id) == model}
-        gone = [i for model, i in self._configured.items() if model not in kept]
+        instances = {model.id: i for model, i in self._configured.items()}
+        kept = {n for n in old.keys() & new.keys() if _engine_part(old[n]) == _engine_part(new[n])}
         # The new ones first: requests that come meanwhile find them in the directory.
         self._configured = {
-            model: kept.get(model) or self._made(model) for model in settings.models
+            model: self._adjusted(instances[model.id], old[model.id], model)
+            if model.id in kept
+            else self._made(model)
+            for model in settings.models
         }
         for url in set(before.upstreams) - set(settings.upstreams):
             self._discovered.pop(url, None)
             if (task := self._asking.pop(url, None)) is not None:
                 task.cancel()
         self._publish()
-        for instance in gone:
-            if isinstance(instance, ManagedInstance):
+        for name, instance in instances.items():
+            if name not in kept and isinstance(instance, ManagedInstance):
                 self._fleet.retire(instance)
         return Change(
             added=tuple(name for name in new if name not in old),
-            changed=tuple(n for n, model in new.items() if n in old and old[n] != model),
+            changed=tuple(name for name in new if name in old and name not in kept),
+            adjusted=tuple(name for name in new if name in kept and old[name] != new[name]),
             removed=tuple(name for name in old if name not in new),
         )
+
+    def _adjusted(
+        self, instance: Instance, before: ModelSettings, model: ModelSettings
+    ) -> Instance:
+        """The same instance, by other terms."""
+        if model != before:
+            instance.configure(model)
+        if isinstance(instance, ManagedInstance):
+            terms = self._fleet.terms_of(instance)
+            is_same = model.memory_bytes == before.memory_bytes
+            need_bytes = terms.need_bytes if is_same else self._needs.need_bytes(model)
+            wanted = terms_of(model, self._settings.lifecycle, need_bytes)
+            if wanted != terms:
+                self._fleet.set_terms(instance, wanted)
+        return instance
 
     # ------------------------------------------------------------------- instances
 
@@ -232,6 +263,14 @@ class Roster:
         name = endpoint.model.name
         model = ModelSettings(id=name, upstream=url, upstream_model=name)
         return RemoteInstance(model, self._fetch, endpoint=endpoint, learned=self._learned)
+
+
+def _engine_part(model: ModelSettings) -> ModelSettings:
+    """What the engine was started with, or its server is asked by."""
+    return replace(model, **{name: getattr(_PLAIN, name) for name in ADJUSTABLE})
+
+
+_PLAIN: Final = ModelSettings(id="")
 
 
 def policy_of(lifecycle: LifecycleSettings, measured_bytes: int | None) -> Policy:

@@ -20,6 +20,7 @@ close an idle connection have not read it).
 
 import asyncio
 import functools
+import math
 import ssl
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, cast
@@ -100,6 +101,8 @@ class _Connection(asyncio.Protocol):
         self._is_paused = False
         self.is_reused = False
         self.idle_since = 0.0
+        self.heard_at = -math.inf
+        """When bytes came last."""
         self._reset()
 
     def _reset(self) -> None:
@@ -122,7 +125,7 @@ class _Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
 
     def data_received(self, data: bytes) -> None:
-        self._seen_at = self._loop.time()
+        self._seen_at = self.heard_at = self._loop.time()
         self._has_bytes = True
         if not self._has_head:
             self._head_bytes += len(data)
@@ -284,6 +287,11 @@ class _Connection(asyncio.Protocol):
             self._transport.abort()
 
     @property
+    def silence_s(self) -> float:
+        """How long nothing has come; what has come and is not read yet is no silence."""
+        return 0.0 if self._chunks else self._loop.time() - self.heard_at
+
+    @property
     def idle_s(self) -> float:
         """How long it has been in the pool."""
         return self._loop.time() - self.idle_since
@@ -426,11 +434,16 @@ class Client:
         idle_timeout_s: float = 3600.0,
         keep_alive_s: float = 4.0,
     ) -> None:
-        self.idle_timeout_s = idle_timeout_s
-        self.tick_s = min(TICK_S, idle_timeout_s)
-        self._connect_timeout_s, self._keep_alive_s = connect_timeout_s, keep_alive_s
+        self.set_timeouts(connect_timeout_s=connect_timeout_s, idle_timeout_s=idle_timeout_s)
+        self._keep_alive_s = keep_alive_s
         self._idle: dict[tuple[str, int, bool], list[_Connection]] = {}
+        self._open: set[_Connection] = set()
         self._tls: ssl.SSLContext | None = None
+
+    def set_timeouts(self, *, connect_timeout_s: float, idle_timeout_s: float) -> None:
+        """At once, for exchanges under way too."""
+        self._connect_timeout_s, self.idle_timeout_s = connect_timeout_s, idle_timeout_s
+        self.tick_s = min(TICK_S, idle_timeout_s)
 
     def __repr__(self) -> str:
         return f"<Client idle={sum(map(len, self._idle.values()))} origins={len(self._idle)}>"
@@ -509,6 +522,7 @@ class Client:
             reason = error.strerror or str(error)
         else:
             if connection.is_open:
+                self._open.add(connection)
                 return connection
             reason = "it closed the connection at once"
         raise LostError(
@@ -527,11 +541,19 @@ class Client:
 
     def forget(self, connection: _Connection) -> None:
         """A connection was lost (called by the connection)."""
+        self._open.discard(connection)
         idle = self._idle.get(connection.origin)
         if idle and connection in idle:
             idle.remove(connection)
             if not idle:  # engines of ours come back on other ports
                 del self._idle[connection.origin]
+
+    def silence_s(self, url: str) -> float:
+        """For how long nothing has come from the server at ``url``, on any connection that is open;
+        infinite when there is none, or nothing has ever come."""
+        origin = parse_url(url).origin
+        ours = (c.silence_s for c in self._open if c.origin == origin)
+        return min(ours, default=math.inf)
 
     async def close(self) -> None:
         """Closes what is idle; exchanges under way end by their own ``close``."""

@@ -27,6 +27,12 @@ class Subcommand(NamedTuple):
 COMMANDS: Final = {
     "serve": Subcommand("homeport.cli.serve_cmd", "serve", "Serve models on one port."),
     "pull": Subcommand("homeport.cli.pull_cmd", "pull", "Load a model from the Hugging Face hub."),
+    "ps": Subcommand("homeport.cli.ps_cmd", "ps", "Show what every model is doing."),
+    "load": Subcommand("homeport.cli.model_cmds", "load", "Load a model, and wait for it."),
+    "unload": Subcommand("homeport.cli.model_cmds", "unload", "Stop a model's engine."),
+    "restart": Subcommand("homeport.cli.model_cmds", "restart", "Stop it, and start it again."),
+    "logs": Subcommand("homeport.cli.logs_cmd", "logs", "Show what a model's engine says."),
+    "reload": Subcommand("homeport.cli.reload_cmd", "reload", "Take up a changed configuration."),
     "config": Subcommand("homeport.cli.config_cmd", "config", "Check or show the configuration."),
     "check": Subcommand("homeport.cli.check_cmd", "check", "Ask an engine what it can do."),
     "key": Subcommand("homeport.cli.key_cmd", "key", "Make API keys for clients."),

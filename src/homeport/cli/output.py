@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import sys
+from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
 import msgspec
@@ -20,6 +21,8 @@ import msgspec
 from homeport.errors import ConfigError
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_STYLES = re.compile(r"\x1b\[[0-9;:]*[mK]")
+"""Colours, and erasing to the end of the line: what programs print to make lines pretty."""
 _RED, _YELLOW, _CYAN = "31", "33", "36"
 
 
@@ -38,6 +41,36 @@ def row(*cells: tuple[str, int]) -> None:
     data("  ".join(f"{_harmless(text):<{width}}" for text, width in cells).rstrip())
 
 
+def cells(texts: Sequence[str], gap: str, colours: Mapping[int, str]) -> None:
+    """One row of padded cells, to stdout; ``colours`` by their position."""
+    shown = [_harmless(text) for text in texts]
+    if wants_colour(sys.stdout):
+        shown = [
+            f"\x1b[{colour}m{text}\x1b[0m" if (colour := colours.get(at)) else text
+            for at, text in enumerate(shown)
+        ]
+    data(gap.join(shown).rstrip())
+
+
+def lines(texts: Sequence[str]) -> None:
+    """Lines of a program that is not ours, to stdout: a person's terminal gets them without colours
+    and whatever else would move its cursor, everything else as they are."""
+    if texts:
+        clean = map(_plain, texts) if sys.stdout.isatty() else texts
+        data("\n".join(clean))
+
+
+def width() -> int | None:
+    """Of the terminal that stdout is; None where it is none."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def quote(texts: Sequence[str]) -> None:
+    """Such lines as a part of talk, to stderr."""
+    for text in texts:
+        say(f"  {_plain(text)}")
+
+
 def say(text: str) -> None:
     """Talk, to stderr."""
     print(text, file=sys.stderr, flush=True)
@@ -47,6 +80,11 @@ def status(text: str) -> None:
     """The last line on the terminal, in place of the status before it; ``say("")`` ends it."""
     width = shutil.get_terminal_size().columns - 1
     print(f"\r{_harmless(text)[:width]}\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def clear_status() -> None:
+    """Leaves nothing of it; what is said next stands there."""
+    print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
 def is_terminal() -> bool:
@@ -73,6 +111,10 @@ def _labelled(label: str, colour: str, message: str, hint: str) -> None:
     say(f"{_painted(label + ':', colour)} {_harmless(message)}")
     if hint:
         say(f"  {_painted('hint:', _CYAN)} {_harmless(hint)}")
+
+
+def _plain(text: str) -> str:
+    return _harmless(_STYLES.sub("", text))
 
 
 def _harmless(text: str) -> str:

@@ -17,14 +17,16 @@ import click
 import msgspec
 import structlog
 
-from homeport.cli import output, pull_cmd
+from homeport.cli import output, pull_cmd, reload_cmd
 from homeport.config import dialects, load
 from homeport.config.flags import Overrides
 from homeport.engines import detect
+from homeport.errors import ConfigError
 from homeport.spec import Endpoint, ModelFacts, ModelSettings, Settings
 
 if TYPE_CHECKING:  # heavy
     from homeport.runtime.discovery import Found
+    from homeport.server.admin import Reloaded
 
 EXIT_CUT = 1  # requests under way were cut
 LEVELS = ("debug", "info", "warning", "error")
@@ -118,34 +120,39 @@ def serve(
         max_tokens=max_tokens,
         strict_models=strict_models,
     )
-    settings = load.settings(file, os.environ, flags)
-    if demo:
-        settings = msgspec.structs.replace(
-            settings, models=(), upstreams=(), default_model=None, autocomplete_model=None
+
+    def read() -> Settings:
+        """At the start, and for each reload."""
+        settings = load.settings(file, os.environ, flags)
+        if demo:
+            settings = msgspec.structs.replace(
+                settings, models=(), upstreams=(), default_model=None, autocomplete_model=None
+            )
+        if not models and (ctx is not None or binary is not None):
+            from homeport.app import with_demo  # heavy, see below
+
+            settings = with_demo(settings)
+        flagged = len(models) or len(settings.models)
+        return msgspec.structs.replace(
+            settings,
+            default_aliases=aliases,
+            discover=settings.discover and not (no_discover or demo),
+            models=tuple(
+                _with_flags(model, ctx, binary) if i < flagged else model
+                for i, model in enumerate(settings.models)
+            ),
         )
-    settings = msgspec.structs.replace(
-        settings,
-        default_aliases=aliases,
-        discover=settings.discover and not (no_discover or demo),
-        models=tuple(
-            _with_flags(model, ctx, binary) if i < len(models) else model
-            for i, model in enumerate(settings.models)
-        ),
-    )
+
+    settings = read()
     for model in downloads:  # the settings are right: now it is worth the wait
         pull_cmd.pulled(model, as_json=as_json)
     set_up_logs(log_level)
-    from homeport.app import App, with_demo  # heavy: the server, only once the flags are right
+    from homeport.app import App  # heavy: the server, only once the flags are right
 
-    if not models and (ctx is not None or binary is not None):
-        settings = with_demo(settings)
-        settings = msgspec.structs.replace(
-            settings,
-            models=tuple(_with_flags(model, ctx, binary) for model in settings.models),
-        )
     records = dialects.load(load.home(os.environ), output.warning)
     narrator = JsonNarrator() if as_json else TerminalNarrator()
-    app = App(settings, narrator, records, state_home=load.state_home(os.environ))
+    state_home = load.state_home(os.environ)
+    app = App(settings, narrator, records, state_home=state_home, reread=read)
     tame_garbage_collector()
     if not app.run():
         sys.exit(EXIT_CUT)
@@ -242,6 +249,14 @@ class TerminalNarrator:
     def upstream_down(self, url: str, reason: str) -> None:
         output.warning(reason, hint=f"start the server at {url}; it is asked every two seconds")
 
+    def reloaded(self, done: "Reloaded") -> None:
+        output.say("configuration read anew: " + reload_cmd.in_words(msgspec.to_builtins(done)))
+
+    def reload_failed(self, errors: tuple[ConfigError, ...]) -> None:
+        for each in errors:
+            output.config_error(each)
+        output.say("the configuration was not taken up; everything goes on as before")
+
     def draining(self, requests: int) -> None:
         waiting = (
             f"waiting for {requests} request{'s' * (requests != 1)}" if requests else "stopping"
@@ -314,6 +329,12 @@ class JsonNarrator:
 
     def upstream_down(self, url: str, reason: str) -> None:
         self._tell("upstream_down", upstream=url, reason=reason)
+
+    def reloaded(self, done: "Reloaded") -> None:
+        self._tell("reloaded", **msgspec.to_builtins(done))
+
+    def reload_failed(self, errors: tuple[ConfigError, ...]) -> None:
+        self._tell("reload_failed", errors=[str(each) for each in errors])
 
     def draining(self, requests: int) -> None:
         self._tell("draining", requests=requests)

@@ -86,6 +86,10 @@ class Instance(Protocol):
     def report_down(self, reason: str) -> None:
         """Tell that a request found nobody at the endpoint."""
 
+    def configure(self, model: ModelSettings) -> None:
+        """Take up settings that its engine need not know; an endpoint that is given out keeps its
+        own."""
+
     async def stop(self, *, drain_s: float = 0.0) -> None:
         """Let leases finish for ``drain_s``, then stop; returns when it is stopped.
 
@@ -137,8 +141,8 @@ class Lease:
 class Base(ABC):
     """What both kinds have in common: the state, its log, and the leases."""
 
-    def __init__(self, instance_id: str) -> None:
-        self.id = instance_id
+    def __init__(self, model: ModelSettings) -> None:
+        self.id, self.model = model.id, model
         self.dialect: UpstreamDialect = "openai_chat"
         self.state: State = "stopped"
         self.endpoint: Endpoint | None = None
@@ -150,7 +154,7 @@ class Base(ABC):
         self._down.set()
         self._started: asyncio.Future[Endpoint | None] | None = None
         self._retry_at = 0.0  # monotonic: a start is not tried before
-        self._log = log.bind(instance=instance_id)
+        self._log = log.bind(instance=model.id)
 
     @abstractmethod
     def start(self) -> None: ...
@@ -174,6 +178,11 @@ class Base(ABC):
         self.in_flight -= 1
         if not self.in_flight:
             self._idle.set()
+
+    def configure(self, model: ModelSettings) -> None:
+        self.model = model
+        if self.endpoint is not None:
+            self.endpoint = with_settings(self.endpoint, model)
 
     async def goes_down(self, within_s: float) -> bool:
         """Whether it is down, or goes down so soon."""

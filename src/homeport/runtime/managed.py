@@ -90,8 +90,8 @@ class ManagedInstance(Base):
         keeper: Keeper | None = None,
         slot_files: SlotFiles | None = None,
     ) -> None:
-        super().__init__(model.id)
-        self._model, self._fetch, self._learned = model, fetch, learned
+        super().__init__(model)
+        self._fetch, self._learned = fetch, learned
         self._keeper = keeper or NoKeeper()
         self._slot_files = slot_files
         self._command_for = command_for or _command_for
@@ -107,10 +107,6 @@ class ManagedInstance(Base):
         self._ready_at = math.inf
         self._was_ready = False
         """In this run, or in the last one where it is down."""
-
-    @property
-    def model(self) -> ModelSettings:
-        return self._model
 
     @property
     def pid(self) -> int | None:
@@ -173,10 +169,10 @@ class ManagedInstance(Base):
         try:
             for _ in range(PORT_TRIES):
                 try:
-                    return await self._run_on(self._model.port or free_port())
+                    return await self._run_on(self.model.port or free_port())
                 except PortTakenError:
                     continue
-            return f"port {self._model.port} is taken" if self._model.port else "no free port", True
+            return f"port {self.model.port} is taken" if self.model.port else "no free port", True
         except ConfigError as error:
             self._log.error("instance.misconfigured", error=str(error))
             return str(error), False
@@ -186,8 +182,8 @@ class ManagedInstance(Base):
 
     async def _run_on(self, port: int) -> tuple[str, bool]:
         began = time.monotonic()
-        api_key = self._model.api_key or secrets.token_hex(16)
-        command = await asyncio.to_thread(self._command_for, self._model, port, api_key)
+        api_key = self.model.api_key or secrets.token_hex(16)
+        command = await asyncio.to_thread(self._command_for, self.model, port, api_key)
         if self._slot_files is not None:
             command = self._slot_files.command(command)
         self._command = command
@@ -236,7 +232,7 @@ class ManagedInstance(Base):
         self._ready_at = time.monotonic()
         self._was_ready = True
         self._down.clear()
-        self.endpoint = endpoint = self._learned(with_settings(endpoint, self._model))
+        self.endpoint = endpoint = self._learned(with_settings(endpoint, self.model))
         self._resolve(endpoint)
         self._keeper.became_ready(self, endpoint)
         took_s = round(time.monotonic() - began, 3)

@@ -27,9 +27,9 @@ class RemoteInstance(Base):
         learned: Learned = nothing_learned,
     ) -> None:
         """``endpoint`` is what ``discover`` found just now, where it did."""
-        super().__init__(model.id)
+        super().__init__(model)
         self.dialect = model.dialect
-        self._model, self._fetch, self._learned = model, fetch, learned
+        self._fetch, self._learned = fetch, learned
         self._owner: asyncio.Task[None] | None = None
         if endpoint is not None:
             self._move("start")
@@ -58,16 +58,16 @@ class RemoteInstance(Base):
         self._settle()
 
     async def _probe(self) -> None:
-        assert self._model.upstream is not None
+        assert self.model.upstream is not None
         try:
             server = await probe(
-                self._model.upstream,
-                self._model.api_key,
+                self.model.upstream,
+                self.model.api_key,
                 self._fetch,
-                engine=self._model.engine,
-                dialect=self._model.dialect,
+                engine=self.model.engine,
+                dialect=self.model.dialect,
             )
-            found = with_settings(self._endpoint_at(server), self._model)
+            found = with_settings(self._endpoint_at(server), self.model)
             self.endpoint = self._learned(found)
         except (UpstreamError, ConfigError) as error:
             self._fail(str(error))
@@ -86,7 +86,7 @@ class RemoteInstance(Base):
 
         (Ollama and LiteLLM answer to names that they do not list.)
         """
-        wanted = self._model.upstream_model
+        wanted = self.model.upstream_model
         for endpoint in server.endpoints():
             if wanted is None or wanted in (endpoint.model.name, *endpoint.model.aliases):
                 return endpoint

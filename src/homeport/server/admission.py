@@ -6,6 +6,9 @@ Such a request carries the page's name in ``Host`` and ``Origin``, so both must 
 listed ones. With a key the key decides; a page does not have it.
 
 Keys are compared as SHA-256, in constant time, against all configured ones.
+
+``/admin`` starts and stops engines and shows what they print. It always takes a master key *and* the
+names: a key that is typed into a page, or kept by a browser, opens nothing for another page.
 """
 
 import hashlib
@@ -22,26 +25,38 @@ TELEMETRY_PATHS: Final = ("/api/event_logging/batch", "/api/event_logging/v2/bat
 OPEN_PATHS: Final = frozenset({"/", "/health", "/readyz", "/api/hello", *TELEMETRY_PATHS})
 """Answered without a key: probes of orchestrators, and what clients send before they have one."""
 
+MASTER: Final = "master key"
+"""What logs call the holder of a master key."""
+
+WORDS: Final = ("a key is needed", "the key is not a valid one")
+WORDS_OF_ADMIN: Final = ("a master key is needed", "the key is no master key")
+
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class Admission:
     """Decides on headers alone; ``admit`` returns the key's name, "" where none is needed."""
 
-    def __init__(self, server: ServerSettings) -> None:
+    def __init__(self, server: ServerSettings, own_key: str | None = None) -> None:
+        """``own_key`` is a master key too: the one that homeport has made for itself."""
         self._keys = tuple((bytes.fromhex(key.sha256), key.name) for key in server.keys)
+        masters = [key.encode() for key in (server.master_key, own_key) if key]
+        self._masters = tuple((hashlib.sha256(key).digest(), MASTER) for key in masters)
         # Our own address too: without a key it is a loopback one, though not always the usual.
         self._hosts = LOOPBACK | {host.lower() for host in (server.host, *server.allowed_hosts)}
         self._origins = frozenset(origin.lower().rstrip("/") for origin in server.allowed_origins)
 
     def admit(self, path: str, headers: Mapping[bytes, bytes]) -> str:
         """Raises ``ClientError``: ``authentication`` (401) or ``permission`` (403)."""
+        if is_admin(path):
+            self._check_names(headers)
+            return _key_name(headers, self._masters, WORDS_OF_ADMIN)
         if not self._keys:
             self._check_names(headers)
             return ""
         if path in OPEN_PATHS:
             return ""
-        return self._key_name(headers)
+        return _key_name(headers, self._keys + self._masters, WORDS)
 
     def allows_origin(self, headers: Mapping[bytes, bytes]) -> bytes | None:
         """The origin to name in CORS headers, if it is an allowed one."""
@@ -55,8 +70,8 @@ class Admission:
         if host_name(host) not in self._hosts:
             raise ClientError(
                 "permission",
-                f"requests for host '{host}' are refused while no key is configured; "
-                "add it to server.allowed_hosts, or make a key with 'homeport key new'",
+                f"requests for host '{host}' are refused while no key is configured, and for "
+                "/admin always; add it to server.allowed_hosts, or make a key with 'homeport key new'",
             )
         origin = headers.get(b"origin", b"").decode("latin-1").lower()
         if not origin or origin.rstrip("/") in self._origins:
@@ -67,23 +82,31 @@ class Admission:
                 f"pages from '{origin}' may not call; add it to server.allowed_origins",
             )
 
-    def _key_name(self, headers: Mapping[bytes, bytes]) -> str:
-        """Clients send ``x-api-key``, ``Authorization: Bearer``, or both with different values
-        (Claude Code with both variables set): one good key is enough."""
-        given = [value for name in (b"x-api-key", b"api-key") if (value := headers.get(name))]
-        scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
-        if scheme.lower() == b"bearer" and token:
-            given.append(token.strip())
-        found = ""
-        for value in given:
-            digest = hashlib.sha256(value).digest()
-            for known, name in self._keys:  # no early end: time must not tell which key matched
-                if hmac.compare_digest(digest, known):
-                    found = found or name
-        if found:
-            return found
-        problem = "the key is not a valid one" if given else "a key is needed"
-        raise ClientError("authentication", f"{problem}; send it as x-api-key or Bearer token")
+
+def is_admin(path: str) -> bool:
+    return path == "/admin" or path.startswith("/admin/")
+
+
+def _key_name(
+    headers: Mapping[bytes, bytes], keys: tuple[tuple[bytes, str], ...], words: tuple[str, str]
+) -> str:
+    """Clients send ``x-api-key``, ``Authorization: Bearer``, or both with different values
+    (Claude Code with both variables set): one good key is enough."""
+    given = [value for name in (b"x-api-key", b"api-key") if (value := headers.get(name))]
+    scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
+    if scheme.lower() == b"bearer" and token:
+        given.append(token.strip())
+    found = ""
+    for value in given:
+        digest = hashlib.sha256(value).digest()
+        for known, name in keys:  # no early end: time must not tell which key matched
+            if hmac.compare_digest(digest, known):
+                found = found or name
+    if found:
+        return found
+    missing, wrong = words
+    problem = wrong if given else missing
+    raise ClientError("authentication", f"{problem}; send it as x-api-key or Bearer token")
 
 
 def host_name(host: str) -> str:

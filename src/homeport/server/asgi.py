@@ -13,7 +13,8 @@ import msgspec
 import structlog
 
 from homeport.errors import ClientError, RequestFault
-from homeport.server.admission import TELEMETRY_PATHS, Admission
+from homeport.server.admin import Admin
+from homeport.server.admission import TELEMETRY_PATHS, Admission, is_admin
 from homeport.server.asking import unexpected
 from homeport.server.directory import Directory
 from homeport.server.http import JSON, Http, Receive, Scope, Send
@@ -46,12 +47,18 @@ class Gateway:
         started_at_s: int,
         web_search: WebSearchSettings = WebSearchSettings(),  # noqa: B008  (frozen)
         small_models: tuple[str, ...] = SMALL_MODELS,
+        admin: Admin | None = None,
+        own_key: str | None = None,
     ) -> None:
-        self._admission = Admission(server)
+        """Without ``admin`` there is no ``/admin``; ``own_key`` opens it (``Admission``)."""
+        self._admission, self._own_key = Admission(server, own_key), own_key
+        self._admin, self._client = admin, client
         self._directory, self._metrics = directory, metrics
         self._models = Models(directory, started_at_s)
         searcher = searcher_for(web_search, client)
-        proxy = Proxy(directory, client, server.limits, metrics, searcher, small_models)
+        self._proxy = proxy = Proxy(
+            directory, client, server.limits, metrics, searcher, small_models
+        )
         self._responses = Responses(proxy, server.limits, ResponseStore())
         self._routes: Final[dict[str, dict[str, Handler]]] = {
             "/v1/chat/completions": {"POST": proxy.chat_completions},
@@ -74,6 +81,7 @@ class Gateway:
         if scope["type"] != "http":
             return  # no lifespan, no websockets
         http = Http(scope, receive, send, dialect_of(scope["path"], scope["headers"]))
+        http.is_plain = is_admin(http.path)
         try:
             await self._handle(http)
         except RequestFault as fault:
@@ -85,6 +93,18 @@ class Gateway:
         except Exception as error:
             log.exception("request.failed", path=http.path, request=http.request_id)
             await http.fault(unexpected(error))
+
+    def configure(
+        self,
+        server: ServerSettings,
+        web_search: WebSearchSettings,
+        small_models: tuple[str, ...],
+    ) -> None:
+        """Other settings from the next request on; those under way keep theirs."""
+        self._admission = Admission(server, self._own_key)
+        searcher = searcher_for(web_search, self._client)
+        self._proxy.configure(server.limits, searcher, small_models)
+        self._responses.configure(server.limits)
 
     async def _handle(self, http: Http) -> None:
         if origin := self._admission.allows_origin(http.headers):
@@ -99,6 +119,8 @@ class Gateway:
     def _handler(self, http: Http) -> Handler:
         path = http.path.rstrip("/") or "/"
         methods = self._routes.get(path)
+        if self._admin is not None and is_admin(path):
+            methods = self._admin.methods(http)
         if methods is None and path.startswith("/v1/models/"):
             name = path.removeprefix("/v1/models/")
             methods = {"GET": lambda h: self._models.show(h, name)}

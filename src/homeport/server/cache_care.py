@@ -7,7 +7,6 @@ conversation is unknown, or whose engine has no slots, goes its way untouched.
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterable
 from typing import Final
 
 import structlog
@@ -44,8 +43,8 @@ class Placed:
 
 
 class CacheCare:
-    def __init__(self, metrics: Metrics, small_models: Iterable[str]) -> None:
-        self._metrics, self._small = metrics, SmallModels(small_models)
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics, self.small = metrics, SmallModels(())
         self._slots: dict[str, tuple[Endpoint, Slots]] = {}
         self._last: OrderedDict[Key, tuple[str, tuple[Block, ...]]] = OrderedDict()
         """The engine's route, and what it was sent there."""
@@ -60,7 +59,7 @@ class CacheCare:
         Raises ``ClientError`` as ``Call.engine_body`` does.
         """
         body = call.engine_body(endpoint)
-        is_small = call.model in self._small
+        is_small = call.model in self.small
         session = key_of(http.headers, is_small=is_small)
         slots = self._slots_of(call, instance, endpoint)
         if session is None and slots is None:

@@ -85,6 +85,8 @@ class Http:
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.dialect = dialect
+        self.is_plain = False
+        """Errors are said in our own words (``faults.plain_body_of``), not in the dialect's."""
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.request_id = new_id("req_")
         self.key_name = ""
@@ -107,6 +109,12 @@ class Http:
     def header(self, name: bytes) -> str | None:
         value = self.headers.get(name)
         return value.decode("latin-1") if value is not None else None
+
+    @property
+    def raw_path(self) -> str:
+        """As it was sent: what is percent-encoded stays so."""
+        raw: bytes | None = self._scope.get("raw_path")
+        return quote(self.path) if raw is None else raw.decode("latin-1")
 
     def query(self, name: str) -> str | None:
         """The last value of a query parameter."""
@@ -171,7 +179,10 @@ class Http:
             headers.append((b"retry-after", b"%d" % fault.retry_after_s))
         if fault.kind == "authentication":
             headers.append((b"www-authenticate", b"Bearer"))
-        body = faults.body_of(fault, self.dialect, self.request_id)
+        if self.is_plain:
+            body = faults.plain_body_of(fault)
+        else:
+            body = faults.body_of(fault, self.dialect, self.request_id)
         await self.answer(faults.status_of(fault, self.dialect), body, headers)
 
     async def open_stream(self) -> None:

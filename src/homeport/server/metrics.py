@@ -56,7 +56,7 @@ class Outcome:
             self.first_sent = now
 
 
-class _Times:
+class Times:
     """A histogram of one series."""
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
@@ -78,7 +78,7 @@ class _Series:
     """One model's numbers."""
 
     def __init__(self) -> None:
-        self.duration, self.first_token = _Times(_DURATION_S), _Times(_FIRST_TOKEN_S)
+        self.duration, self.first_token = Times(_DURATION_S), Times(_FIRST_TOKEN_S)
         self.prompt = self.cached = self.completion = 0
 
     def count(self, usage: Usage) -> None:

@@ -147,8 +147,8 @@ class Tape:
 class Resends:
     """The tapes of streams that run, and for ``grace_s`` of those whose client missed the end."""
 
-    def __init__(self, grace_s: float) -> None:
-        self._grace_s = grace_s
+    def __init__(self, grace_s: float = 0.0) -> None:
+        self.grace_s = grace_s
         self._tapes: dict[ResendKey, Tape] = {}
 
     def __repr__(self) -> str:
@@ -161,10 +161,10 @@ class Resends:
     @contextmanager
     def taped(self, key: ResendKey, http: Http) -> Iterator[None]:
         """Tapes what is sent to ``http`` within the block."""
-        if self._grace_s <= 0:
+        if self.grace_s <= 0:
             yield
             return
-        tape = http.tape = self._tapes[key] = Tape(self._grace_s)
+        tape = http.tape = self._tapes[key] = Tape(self.grace_s)
         try:
             yield
         except RequestFault as fault:
@@ -183,4 +183,4 @@ class Resends:
         if at_once or not tape.is_open or tape.is_full:
             drop()
         else:
-            asyncio.get_running_loop().call_later(self._grace_s, drop)
+            asyncio.get_running_loop().call_later(self.grace_s, drop)

@@ -106,6 +106,11 @@ def body_of(fault: RequestFault, dialect: Dialect, request_id: str) -> bytes:
     )
 
 
+def plain_body_of(fault: RequestFault) -> bytes:
+    """For routes that are of no dialect."""
+    return msgspec.json.encode({"error": {"kind": fault.kind, "message": fault.message}})
+
+
 # --------------------------------------------------------------------------- from our validation
 
 _PATH = re.compile(r" - at `\$\.?([^`]*)`$")
