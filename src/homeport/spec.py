@@ -325,6 +325,11 @@ class EngineFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Asked in Anthropic's dialect: wants Claude Code's first system line, which else is dropped."""
     replays_thinking: bool = True
     """Asked in Anthropic's dialect: takes thinking back that it has not signed."""
+    ignores: frozenset[Literal["tool_choice", "schema", "n"]] = frozenset()
+    """What it takes and does not do: a tool that must be called, an answer that obeys a schema, several
+    answers. Who asks for it is refused: the answer would not be what was asked for."""
+    stops_when_left: bool = True
+    """Does not go on computing for a client that has left."""
     keeps_connections: bool = True
     """An idle connection costs it nothing; else each request has a connection of its own."""
 
@@ -412,6 +417,10 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     """The name under which it will know the model; the first one that it lists when not set."""
     ready_path: str = "/health"
     """Answers 200 when the engine takes requests."""
+    answers_busy: bool = True
+    """Also while it computes: its server has a thread of its own."""
+    context_tokens: int | None = None
+    """The context that it has, for one that does not tell."""
     container: str | None = None
     """The name of the container that it starts."""
 

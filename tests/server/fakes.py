@@ -199,6 +199,7 @@ class FakeInstance:
         self.state: State = "ready" if endpoint else "stopped"
         self.last_error: str | None = None
         self.in_flight = 0
+        self.waited_s = 0.0
         self.leases = 0
         self.downs: list[str] = []
         self.starting: asyncio.Future[Endpoint] | None = None
@@ -216,6 +217,9 @@ class FakeInstance:
 
     async def lost(self) -> bool:
         return False
+
+    async def why_lost(self) -> str | None:
+        return None
 
     def __enter__(self) -> FakeInstance:
         self.in_flight += 1

@@ -3,8 +3,10 @@
 Where ``fake_engine`` is about what an engine says, this is about how a process lives and dies.
 Standard library only, one file, run by path.
 
-``GET /die`` ends it with status 9, ``GET /whoami`` tells its pid. Children and itself write their
-pids to ``--pids FILE``, one per line.
+``GET /die`` ends it with status 9, ``GET /hang`` lets it answer nobody any more, ``GET /whoami`` tells
+its pid. ``GET /work?s=SECONDS`` keeps it at work, ``&drip`` with a piece of the answer now and then;
+``--one-thread`` answers nobody else meanwhile, ``--chatty`` has it write a line now and then.
+Children and itself write their pids to ``--pids FILE``, one per line.
 """
 
 from __future__ import annotations
@@ -13,11 +15,12 @@ import argparse
 import contextlib
 import json
 import os
+import re
 import signal
 import sys
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 
 FLOOD_LINE = b"x" * 1023 + b"\n"
 FORGOTTEN_AFTER_S = 120
@@ -38,6 +41,8 @@ def main() -> int:
         return int(options.exit)
     if options.flood:
         threading.Thread(target=_flood, daemon=True).start()
+    if options.chatty:
+        threading.Thread(target=_chat, daemon=True).start()
     time.sleep(options.listen_after)
     _serve(options)
     return 0
@@ -50,6 +55,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--ready-after", type=float, default=0.0, help="seconds of 503")
     parser.add_argument("--ignore-sigterm", action="store_true")
     parser.add_argument("--flood", action="store_true", help="write to stdout without end")
+    parser.add_argument("--chatty", action="store_true", help="write a line every 50 ms")
+    parser.add_argument("--one-thread", action="store_true", help="one request after the other")
+    parser.add_argument("--hang-after", type=float, help="answer nobody after so many seconds")
     parser.add_argument("--grandchildren", type=int, default=0, help="daemons in other sessions")
     parser.add_argument("--pids", help="file that gets the pids")
     parser.add_argument("--say", help="text printed at the start")
@@ -88,6 +96,12 @@ def _flood() -> None:
             flooded_bytes += os.write(1, FLOOD_LINE)
 
 
+def _chat() -> None:
+    while True:
+        print("still here", flush=True)
+        time.sleep(0.05)
+
+
 def _serve(options: argparse.Namespace) -> None:
     ready_at = time.monotonic() + options.ready_after
     model = {"id": "stub", "object": "model", "created": 1, "owned_by": "llamacpp"}
@@ -98,10 +112,21 @@ def _serve(options: argparse.Namespace) -> None:
         "/props": {"default_generation_settings": settings, "total_slots": 2},
     }
 
+    hangs = threading.Event()
+    if options.hang_after is not None:
+        threading.Timer(options.hang_after, hangs.set).start()
+
     class Handler(BaseHTTPRequestHandler):
         server_version, sys_version = "llama.cpp", ""
 
         def do_GET(self) -> None:
+            if self.path == "/hang":
+                hangs.set()
+            if hangs.is_set():
+                threading.Event().wait()
+            if self.path.startswith("/work"):
+                self.work(float(re.findall(r"s=([\d.]+)", self.path)[0]), "drip" in self.path)
+                return
             if self.path == "/die":
                 os._exit(9)
             if self.path == "/whoami":
@@ -113,6 +138,15 @@ def _serve(options: argparse.Namespace) -> None:
             else:
                 self.reply(404, {"error": {"code": 404}})
 
+        def work(self, seconds: float, drips: bool) -> None:
+            self.send_response(200)
+            self.end_headers()
+            until = time.monotonic() + seconds
+            while time.monotonic() < until:
+                if drips:
+                    self.wfile.write(b".")
+                time.sleep(0.05)
+
         def reply(self, status: int, value: object) -> None:
             body = json.dumps(value).encode()
             self.send_response(status)
@@ -123,7 +157,8 @@ def _serve(options: argparse.Namespace) -> None:
         def log_message(self, *_: object) -> None:
             pass
 
-    ThreadingHTTPServer(("127.0.0.1", options.port), Handler).serve_forever()
+    server = HTTPServer if options.one_thread else ThreadingHTTPServer
+    server(("127.0.0.1", options.port), Handler).serve_forever()
 
 
 if __name__ == "__main__":

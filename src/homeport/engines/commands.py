@@ -96,10 +96,20 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
     env: Callable[[ModelSettings], dict[str, str]] = lambda _: {}
     known_as: Callable[[ModelSettings, Place], str | None] = lambda model, _: model.id
     """The name under which it will know the model; None where it decides by itself."""
+    answers_busy: bool = True
+    """Whether its probe is answered while it computes."""
+    child: str | None = None
+    """A program of ours, for the engine's own Python: its server, and what that lacks. Told the context
+    first, 0 for one that is not known. Only with it is there a key."""
+    context: Callable[[ModelSettings, ModelFiles | None], int | None] = lambda model, files: None
+    """The context that it will have, where it cannot tell itself."""
     image: Image | None = None
 
-    def prefix(self, binary: str) -> Group:
-        """Return the beginning of the command line; ``binary`` may be a Python that has it."""
+    def prefix(self, binary: str, context: int | None = None, python: str | None = None) -> Group:
+        """Return the beginning of the command line; ``binary`` may be a Python that has it, ``python``
+        is the one that it runs in, where that is known."""
+        if self.child is not None and python is not None:
+            return (python, self.child, str(context or 0))
         if self.module and binary.rpartition("/")[2].startswith("python"):
             return (binary, "-m", self.module, *self.module_words)
         return (binary, *self.words)

@@ -1,33 +1,79 @@
-"""MLX: facts of ``mlx_lm.server``, and how it is started. Seen on mlx-lm 0.29 (Linux, CPU); flags of
-0.32.2.
+"""MLX: facts of ``mlx_lm.server``, and how it is started. Seen on mlx-lm 0.32.2 (Linux, CPU).
 
 It loads what a request names. So it is asked by the very path or hub name that it was started with,
 and not by its list, which has all models of the download cache first. With a path it is kept offline:
 it would look up online any name that it does not know.
 
-It takes no API key, has no limit of context, and no container: a container cannot reach Metal.
+By itself it takes no key, has no limit of context, counts no tokens, ignores ``tool_choice``, and goes
+on computing for a client that has left, unless it happens to write to him. So ours is not started
+plain, but by a program of ours in its own Python (``runtime.mlx_child``), which adds all that; what it
+could add in the version that it found, its ``/props`` tells (``extended``). A server of others, or a
+version that is too different, is what ``FACTS`` say.
+
+There is no container: a container cannot reach Metal.
 """
 
+import posixpath
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+import msgspec
+
+import homeport
 from homeport.engines import flags
+from homeport.engines.answers import first_int, items
 from homeport.engines.commands import Group, Place, Start
+from homeport.engines.llamacpp import DEFAULT_CTX, SLOTS
+from homeport.engines.openai_compatible import model_facts as listed_facts
 from homeport.engines.vllm import is_hugging_face
 from homeport.errors import ConfigError
-from homeport.spec import EngineFacts, Machine, ModelFiles, ModelSettings
+from homeport.spec import EngineFacts, Machine, ModelFacts, ModelFiles, ModelSettings
 
 FACTS = EngineFacts(
     engine="mlx",
     routes=frozenset({"completions"}),
     reasoning_key="reasoning",
     named_tool_choice=False,
-    tool_choice=False,  # ignored
+    tool_choice=False,
     parallel_tool_calls=False,
     strict_tools=False,
     reasoning_effort=False,
     extensions=frozenset({"top_k", "min_p", "repetition_penalty"}),
+    ignores=frozenset({"tool_choice", "schema", "n"}),
+    stops_when_left=False,
 )
+
+
+def extended(facts: EngineFacts, props: Mapping[str, Any]) -> EngineFacts:
+    """The facts of a server with our additions, by its ``/props``."""
+    parts = props.get("homeport")
+    if not isinstance(parts, Mapping):
+        return facts
+    forces = parts.get("forces_calls") is True
+    return msgspec.structs.replace(
+        facts,
+        tool_choice=forces,
+        named_tool_choice=forces,
+        ignores=facts.ignores - {"tool_choice"} if forces else facts.ignores,
+        token_count="chat_input_tokens" if parts.get("counts") is True else None,
+        stops_when_left=parts.get("aborts") is True,
+    )
+
+
+def model_facts(models: object) -> tuple[ModelFacts, ...]:
+    """With our additions it lists the one model that it was started with, and how many requests it
+    computes side by side."""
+    slots = [first_int(item, "slots") for item in items(models)]
+    pairs = zip(listed_facts(models), slots, strict=True)
+    return tuple(msgspec.structs.replace(model, slots=count) for model, count in pairs)
+
+
+def context_tokens(model: ModelSettings, files: ModelFiles | None) -> int | None:
+    """What the user wants, else what the model was made for. ``text_config`` is that of a model that
+    sees."""
+    config: Mapping[str, Any] = (files.config if files is not None else None) or {}
+    trained = first_int(config, "max_position_embeddings")
+    return model.ctx or trained or first_int(config.get("text_config"), "max_position_embeddings")
 
 
 def recognises(files: ModelFiles, machine: Machine) -> bool:
@@ -58,8 +104,11 @@ def arguments(
     yield "--model", place.model
     yield "--host", place.host
     yield "--port", str(place.port)
-    if model.slots is not None:
-        yield "--decode-concurrency", str(model.slots)
+    slots = str(model.slots or SLOTS)
+    yield "--decode-concurrency", slots
+    yield "--prompt-concurrency", slots
+    # Who names no limit gets 512 tokens else, and an answer that ends in mid-sentence.
+    yield "--max-tokens", str(context_tokens(model, files) or DEFAULT_CTX)
 
 
 def _env(model: ModelSettings) -> dict[str, str]:
@@ -82,4 +131,8 @@ START: Final = Start(
     "PATH, or give its Python as binary",
     env=_env,
     known_as=_known_as,
+    answers_busy=False,  # one Python for the server and the model
+    key_env="HOMEPORT_ENGINE_KEY",
+    child=posixpath.join(posixpath.dirname(homeport.__file__), "runtime", "mlx_child.py"),
+    context=context_tokens,
 )

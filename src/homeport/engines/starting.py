@@ -67,11 +67,13 @@ def command(
     port: int,
     api_key: str | None,
     binary: str | None = None,
+    python: str | None = None,
 ) -> Command:
     """Return how to start ``model`` as a process on ``port``.
 
     ``binary`` is the engine's executable, or a Python that has it; without one llama.cpp is the
-    embedded one, and every other engine a ``ConfigError``.
+    embedded one, and every other engine a ``ConfigError``. ``python`` is the Python that ``binary``
+    runs in, where that is known.
     """
     engine = engine_for(model, files, machine)
     if engine == "custom":
@@ -79,9 +81,11 @@ def command(
     start = STARTS[engine]
     _check_files(model, files, engine)
     place = Place(port=port, model=model.path or model.hub or model.id)
-    arguments = start.arguments
+    arguments, context = start.arguments, start.context(model, files)
+    if start.child is not None and python is None:
+        api_key = None  # the plain server takes none
     if binary is not None:
-        prefix = start.prefix(binary)
+        prefix = start.prefix(binary, context, python)
     elif engine == "llamacpp":
         prefix, arguments = llamacpp.EMBEDDED, llamacpp.embedded
     else:
@@ -98,6 +102,8 @@ def command(
         engine=engine,
         api_key=_key(start, api_key),
         model=start.known_as(model, place),
+        answers_busy=start.answers_busy,
+        context_tokens=context,
     )
 
 
@@ -145,6 +151,7 @@ def container_command(
         engine=engine,
         api_key=_key(start, api_key),
         model=start.known_as(model, place),
+        answers_busy=start.answers_busy,
         container=name,
     )
 
@@ -237,7 +244,8 @@ def _check_files(model: ModelSettings, files: ModelFiles | None, engine: EngineN
 
 
 def _custom(model: ModelSettings, port: int) -> Command:
-    """Of what it takes we know nothing: no key but the user's own, no ``/health``."""
+    """Of what it takes we know nothing: no key but the user's own, no ``/health``, and perhaps one
+    thread."""
     source = model.path or model.hub or model.id
     argv = (w.replace("{port}", str(port)).replace("{model}", source) for w in model.command)
     return Command(
@@ -246,6 +254,7 @@ def _custom(model: ModelSettings, port: int) -> Command:
         engine="custom",
         api_key=model.api_key,
         ready_path="/v1/models",
+        answers_busy=False,
     )
 
 

@@ -436,6 +436,9 @@ class ScheduledLease(Lease):
         self._ask()
         return True
 
+    async def why_lost(self) -> str | None:
+        return self.instance.last_reason if await self.instance.goes_down(LOST_S) else None
+
     async def _wait(self) -> None:
         if not self.is_granted and self._refused is None:
             self._settled = asyncio.get_running_loop().create_future()

@@ -29,6 +29,10 @@ Learned = Callable[[Endpoint], Endpoint]
 """What is known of this very engine beside its kind's facts (``engines.records``)."""
 
 
+LAST_OUTPUT = "; its last output:\n"
+"""Between the reason why an engine is down and the end of what it said."""
+
+
 def nothing_learned(endpoint: Endpoint) -> Endpoint:
     return endpoint
 
@@ -125,6 +129,10 @@ class Lease:
         and ``ready`` speak of the next one. Never for a server that is not ours."""
         return False
 
+    async def why_lost(self) -> str | None:
+        """Why the engine has died under the request; None if it has not, or is not ours."""
+        return None
+
     def __enter__(self) -> "Lease":
         self._of.in_flight += 1
         return self
@@ -148,6 +156,7 @@ class Base(ABC):
         self.endpoint: Endpoint | None = None
         self.last_error: str | None = None
         self.in_flight = 0
+        self.leases_ended = 0
         self._idle = asyncio.Event()
         self._down = asyncio.Event()
         """Set while it does not answer."""
@@ -176,6 +185,7 @@ class Base(ABC):
 
     def lease_ended(self) -> None:
         self.in_flight -= 1
+        self.leases_ended += 1
         if not self.in_flight:
             self._idle.set()
 
@@ -236,6 +246,11 @@ class Base(ABC):
         seconds = max(1, round(self._retry_at - time.monotonic()))
         message = f"{self.id} is not available ({self.state}){why}"
         return UpstreamError("unavailable", message, retry_after_s=seconds)
+
+    @property
+    def last_reason(self) -> str | None:
+        """``last_error`` without the engine's own words."""
+        return self.last_error and self.last_error.partition(LAST_OUTPUT)[0]
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.id!r}, {self.state}, in_flight={self.in_flight})"

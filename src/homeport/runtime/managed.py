@@ -11,11 +11,20 @@ import msgspec
 
 from homeport.errors import ConfigError, UpstreamError
 from homeport.lifecycle.machine import backoff_s
-from homeport.runtime import starting
-from homeport.runtime.instance import Base, Learned, Lease, nothing_learned, with_settings
+from homeport.runtime import liveness, starting
+from homeport.runtime.instance import (
+    LAST_OUTPUT,
+    Base,
+    Learned,
+    Lease,
+    nothing_learned,
+    with_settings,
+)
+from homeport.runtime.launcher import Engine, Launcher
+from homeport.runtime.liveness import Patience, Silence
 from homeport.runtime.output import Output
 from homeport.runtime.probe import STARTUP_TIMEOUT_S, Fetch, StartError, ready_endpoint
-from homeport.runtime.process import STOP_GRACE_S, EngineProcess, free_port, port_is_free
+from homeport.runtime.process import STOP_GRACE_S, free_port, port_is_free
 from homeport.runtime.slot_files import SlotFiles
 from homeport.spec import Command, Endpoint, Machine, ModelSettings
 
@@ -89,6 +98,9 @@ class ManagedInstance(Base):
         learned: Learned = nothing_learned,
         keeper: Keeper | None = None,
         slot_files: SlotFiles | None = None,
+        launcher: Launcher | None = None,
+        silence: Silence = liveness.unheard,
+        patience: Patience = liveness.USUAL,
     ) -> None:
         super().__init__(model)
         self._fetch, self._learned = fetch, learned
@@ -98,7 +110,9 @@ class ManagedInstance(Base):
         self._backoff, self._retry_failed_s = backoff, retry_failed_s
         self._startup_timeout_s, self._stop_grace_s = startup_timeout_s, stop_grace_s
         self._owner: asyncio.Task[None] | None = None
-        self._process: EngineProcess | None = None
+        self._launcher = launcher or Launcher()
+        self._silence, self._patience = silence, patience
+        self._engine: Engine | None = None
         self.output = Output()
         """What its engines have said, one after the other."""
         self._command: Command | None = None
@@ -111,7 +125,11 @@ class ManagedInstance(Base):
     @property
     def pid(self) -> int | None:
         """Of the first process of its tree, while there is one."""
-        return self._process.pid if self._process is not None else None
+        return self._engine.pid if self._engine is not None else None
+
+    async def measured_pid(self) -> int | None:
+        """Of the first process that uses the memory, while there is one and it is known."""
+        return await self._engine.measured_pid() if self._engine is not None else None
 
     def known_failure(self, now: float) -> UpstreamError | None:
         """What a request is told at once, because the last start failed and the next is to come."""
@@ -188,35 +206,70 @@ class ManagedInstance(Base):
             command = self._slot_files.command(command)
         self._command = command
         self._log.info("instance.starting", port=port, command=command.argv[0])
-        self._process = process = await EngineProcess.spawn(command, self.output)
+        async with self._launcher.running(self.id, command, self.output) as engine:
+            self._engine = engine
+            try:
+                return await self._live(engine, port, command, began)
+            except asyncio.CancelledError:
+                await self._wind_down()
+                raise
+            finally:
+                await engine.stop(self._stop_grace_s)
+                self._engine = None
+
+    async def _live(
+        self, engine: Engine, port: int, command: Command, began: float
+    ) -> tuple[str, bool]:
+        """From its start to its end; returns like ``_run``."""
         try:
-            endpoint = await self._wait_ready(process, port, command)
-            self._become_ready(await self._with_slots(endpoint, command), began)
-            status = await process.wait()
-            self._log.error("instance.exited", status=status, output=process.tail())
-            return _with_tail(f"exited with status {status}", process), True
+            endpoint = await self._wait_ready(engine, port, command)
         except StartError as error:
-            if process.exit_status is not None and not port_is_free(port):
+            if engine.exit_status is not None and not port_is_free(port):
                 raise PortTakenError from error
             self._log.warning("instance.start_failed", error=str(error))
-            self._log.info("instance.output", output=process.tail())  # clients are told it too
-            return _with_tail(f"did not start: {error}", process), True
-        except asyncio.CancelledError:
-            await self._wind_down(process)
-            raise
-        finally:
-            await process.stop(self._stop_grace_s)
-            self._process = None
+            self._log.info("instance.output", output=engine.tail())  # clients are told it too
+            return _with_tail(f"did not start: {error}", engine), True
+        self._become_ready(await self._with_slots(endpoint, command), began)
+        if (stuck := await self._until_over(engine, endpoint, command)) is not None:
+            self._log.error("instance.stuck", reason=stuck, output=engine.tail())
+            await engine.stop(0.0)  # it would not hear a SIGTERM
+            return _with_tail(stuck, engine), True
+        self._log.error("instance.exited", status=engine.exit_status, output=engine.tail())
+        return _with_tail(engine.how_ended, engine), True
 
-    async def _wait_ready(self, process: EngineProcess, port: int, command: Command) -> Endpoint:
+    async def _until_over(self, engine: Engine, endpoint: Endpoint, command: Command) -> str | None:
+        """Return None when it has ended, or why it has to be ended."""
+        ended = asyncio.ensure_future(engine.wait())
+        stuck = asyncio.ensure_future(
+            liveness.until_stuck(
+                self,
+                endpoint,
+                command,
+                self.output,
+                fetch=self._fetch,
+                silence=self._silence,
+                patience=self._patience,
+            )
+        )
+        both = {ended, stuck}
+        try:
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            return None if ended.done() else stuck.result()
+        finally:
+            for task in both:
+                task.cancel()
+            await asyncio.wait(both)
+
+    async def _wait_ready(self, engine: Engine, port: int, command: Command) -> Endpoint:
         return await ready_endpoint(
-            process,
+            engine,
             f"http://127.0.0.1:{port}/v1",
             fetch=self._fetch,
             api_key=command.api_key,
             engine=None if command.engine == "custom" else command.engine,
             ready_path=command.ready_path,
             model=command.model,
+            context_tokens=command.context_tokens,
             timeout_s=self._startup_timeout_s,
         )
 
@@ -243,8 +296,8 @@ class ManagedInstance(Base):
             ctx=endpoint.model.context_tokens,
         )
 
-    async def _wind_down(self, process: EngineProcess) -> None:
-        """Let leases finish while the process lives, then enter ``stopping``."""
+    async def _wind_down(self) -> None:
+        """Let leases finish while the engine lives, then enter ``stopping``."""
         endpoint, self.endpoint = self.endpoint, None  # no new requests
         if self.state == "ready" and self.in_flight and self._drain_s > 0:
             self._move("drain")
@@ -255,6 +308,6 @@ class ManagedInstance(Base):
             await self._slot_files.save(self.id, self._command, endpoint)
 
 
-def _with_tail(reason: str, process: EngineProcess) -> str:
-    tail = process.tail()
-    return f"{reason}; its last output:\n{tail}" if tail else reason
+def _with_tail(reason: str, engine: Engine) -> str:
+    tail = engine.tail()
+    return f"{reason}{LAST_OUTPUT}{tail}" if tail else reason

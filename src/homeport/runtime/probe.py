@@ -11,11 +11,11 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from homeport.engines import anthropic_messages, detect
+from homeport.engines import anthropic_messages, detect, mlx
 from homeport.engines.answers import decoded
 from homeport.engines.anthropic_messages import auth_headers
 from homeport.errors import ConfigError, UpstreamError
-from homeport.runtime.process import EngineProcess
+from homeport.runtime.launcher import Engine
 from homeport.spec import Endpoint, EngineFacts, EngineName, ModelFacts, UpstreamDialect
 
 Fetch = Callable[[str, Mapping[str, str], float], Awaitable[tuple[int, Mapping[str, str], bytes]]]
@@ -60,7 +60,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def ready_endpoint(
-    process: EngineProcess,
+    process: Engine,
     base_url: str,
     *,
     fetch: Fetch,
@@ -68,11 +68,12 @@ async def ready_endpoint(
     engine: EngineName | None = None,
     ready_path: str = "/health",
     model: str | None = None,
+    context_tokens: int | None = None,
     timeout_s: float = STARTUP_TIMEOUT_S,
 ) -> Endpoint:
     """Wait until the engine that ``process`` is has loaded its model; return where it answers.
 
-    ``ready_path`` and ``model`` are the ``Command``'s.
+    ``ready_path``, ``model`` and ``context_tokens`` are the ``Command``'s.
 
     Raises ``StartError`` when it ends before, or is not ready after ``timeout_s``.
     """
@@ -80,13 +81,13 @@ async def ready_endpoint(
     while process.exit_status is None:
         server = await _if_ready(base_url, fetch, api_key, engine, ready_path)
         if server is not None and (found := _endpoint_of(server, model)) is not None:
-            return found
+            return _with_context(found, context_tokens)
         taken_s = time.monotonic() - began
         if taken_s > timeout_s:
             raise StartError(f"not ready after {timeout_s:.0f} s")
         await asyncio.sleep(min(max(_FIRST_POLL_S, taken_s * _POLL_SHARE), _LAST_POLL_S))
     await process.wait()  # its last output too
-    raise StartError(f"exited with status {process.exit_status}")
+    raise StartError(process.how_ended)
 
 
 async def _if_ready(
@@ -121,6 +122,13 @@ def _endpoint_of(server: Server, model: str | None) -> Endpoint | None:
     if model is not None and server.engine.engine == "mlx":
         return server.endpoint(ModelFacts(name=model))  # 3.
     return next(iter(server.endpoints()), None)  # 2., 4.
+
+
+def _with_context(endpoint: Endpoint, context_tokens: int | None) -> Endpoint:
+    if endpoint.model.context_tokens is not None or context_tokens is None:
+        return endpoint
+    model = msgspec.structs.replace(endpoint.model, context_tokens=context_tokens)
+    return msgspec.structs.replace(endpoint, model=model)
 
 
 async def discover(
@@ -172,7 +180,9 @@ async def probe(
             api_key=api_key,
             dialect=dialect,
         )
-    props = await ask("/props") if engine == "llamacpp" else None
+    props = await ask("/props") if engine in ("llamacpp", "mlx") else None
+    if isinstance(props, dict) and engine == "mlx":
+        facts = mlx.extended(facts, props)
     if isinstance(props, dict) and isinstance(build := props.get("build_info"), str) and build:
         facts = msgspec.structs.replace(facts, version=build)
     models = detect.model_facts(engine, listed, props if isinstance(props, dict) else None)

@@ -73,7 +73,7 @@ class EngineProcess:
     async def wait(self) -> int:
         """Wait for the end of the engine; return its exit status (128 + N for signal N)."""
         status = await self._process.wait()
-        await self._reader
+        await asyncio.wait([self._reader])  # who leaves does not take the reader with him
         return status
 
     async def stop(self, grace_s: float = STOP_GRACE_S) -> int:

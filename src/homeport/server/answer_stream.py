@@ -15,6 +15,7 @@ from homeport.server.asking import (
     MAX_ANSWER_BYTES,
     Asking,
     ReportsDown,
+    explained,
     fault_of,
     tell_wait,
     unexpected,
@@ -63,6 +64,8 @@ class AnswerStream:
         self._tokens: int | None = None
         """The prompt's exact count, once it is known."""
         self._translation: StreamTranslation | None = None
+        self._has_said = False
+        """The client has had a part of an answer."""
         self._last_sent = 0.0
         self._progress: Progress | None = None
 
@@ -89,12 +92,11 @@ class AnswerStream:
             try:
                 with self._care.place(self._http, self._call, self._instance, endpoint) as body:
                     await self._exchange(endpoint, body)
-            except LostError:
-                # A translation begins with the first bytes of an answer.
-                if may_repeat and self._translation is None and await self._lease.lost():
+            except LostError as error:
+                if may_repeat and not self._has_said and await self._lease.lost():
                     may_repeat = False
                     continue
-                raise
+                raise await explained(error, self._lease) from error
             if told := await self._call.act():
                 await self._http.chunk(told)
             if not self._call.asks_again():
@@ -191,6 +193,7 @@ class AnswerStream:
         """What the client is sent for ``data``, or for silence."""
         out = translation.feed(data) if data is not None else b""
         if out:
+            self._has_said = True
             self._last_sent = now = time.monotonic()
             self._outcome.sent(now)
         elif self._is_silent(translation):

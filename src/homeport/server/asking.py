@@ -17,7 +17,7 @@ from homeport.server.answer_limit import capped
 from homeport.server.calls import CHAT_PATH, Call
 from homeport.server.http import Http
 from homeport.spec import Endpoint
-from homeport.upstream import Client, Exchange
+from homeport.upstream import Client, Exchange, LostError
 from homeport.wire import anthropic_upstream, faults
 from homeport.wire.anthropic_upstream import MESSAGES_PATH
 from homeport.wire.tool_faults import with_offender
@@ -151,6 +151,14 @@ def fault_of(exchange: Exchange, body: bytes, request: bytes) -> RequestFault:
         exchange.status, body, retry_after=exchange.header("retry-after")
     )
     return with_offender(fault, request)
+
+
+async def explained(lost: LostError, lease: Lease) -> LostError:
+    """The same, with why the engine has gone where that is known."""
+    why = await lease.why_lost()
+    if why is None:
+        return lost
+    return LostError(lost.kind, f"{lost.message}: it {why}", retry_after_s=lost.retry_after_s)
 
 
 def unexpected(error: Exception) -> InternalError:

@@ -34,6 +34,7 @@ from homeport.server.asking import (
     MAX_ANSWER_BYTES,
     Asking,
     ReportsDown,
+    explained,
     fault_of,
     passed_headers,
     unexpected,
@@ -230,11 +231,11 @@ class Proxy:
             endpoint = lease.endpoint or await waited_for(lease, http)
             try:
                 body = await self._asked(http, call, instance, endpoint)
-            except LostError:
+            except LostError as error:
                 if may_repeat and await lease.lost():
                     may_repeat = False
                     continue
-                raise
+                raise await explained(error, lease) from error
             answer, outcome.usage = call.whole(body, endpoint)
             await call.act()
             if not call.asks_again():
