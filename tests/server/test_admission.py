@@ -5,7 +5,7 @@ import hashlib
 import pytest
 
 from homeport.errors import ClientError
-from homeport.server.admission import OPEN_PATHS, Admission, host_name
+from homeport.server.admission import MASTER, OPEN_PATHS, Admission, host_name, is_admin
 from homeport.spec import ApiKey, ServerSettings
 
 CHAT = "/v1/chat/completions"
@@ -210,3 +210,55 @@ def test_origin_named_in_answers(origin: str, allowed: bool) -> None:
     found = OPEN.allows_origin(headers(origin=origin))
     assert found == (origin.encode() if allowed else None)
     assert OPEN.allows_origin({}) is None
+
+
+# --- /admin: a master key and the names ---------------------------------------------------------
+
+MASTERED = Admission(
+    ServerSettings(
+        keys=(ApiKey(name="ann", sha256=digest("key-a")),),
+        master_key="master",
+        allowed_hosts=("box.lan",),
+        allowed_origins=("https://app.example",),
+    ),
+    own_key="own",
+)
+ADMIN = "/admin/models"
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind"),
+    [
+        ({"x_api_key": "master"}, None),
+        ({"authorization": "Bearer own"}, None),
+        ({"x_api_key": "own", "host": "box.lan:11899"}, None),
+        ({"x_api_key": "own", "origin": "https://app.example"}, None),
+        ({}, "authentication"),
+        ({"x_api_key": "key-a"}, "authentication"),
+        ({"x_api_key": digest("master")}, "authentication"),
+        ({"x_api_key": "own", "host": "evil.example"}, "permission"),
+        ({"x_api_key": "own", "origin": "https://evil.example"}, "permission"),
+    ],
+)
+@pytest.mark.parametrize("path", [ADMIN, "/admin", "/admin/", "/admin/nothing"])
+def test_admin(fields: dict[str, str], kind: str | None, path: str) -> None:
+    assert refusal(MASTERED, path, headers(**{"host": "localhost", **fields})) == kind
+
+
+@pytest.mark.parametrize("admission", [OPEN, KEYED, Admission(ServerSettings())])
+def test_admin_is_closed_without_a_master_key(admission: Admission) -> None:
+    for fields in ({}, {"x_api_key": ""}, {"x_api_key": "key-a"}):
+        assert refusal(admission, ADMIN, headers(host="localhost", **fields)) == "authentication"
+
+
+def test_a_master_key_opens_everything_and_is_asked_of_nobody() -> None:
+    fields = headers(host="anything.example", x_api_key="own")
+    assert MASTERED.admit(CHAT, fields) == MASTER
+    alone = Admission(ServerSettings(master_key="master"), own_key="own")
+    assert alone.admit(CHAT, headers(host="localhost")) == ""
+    assert refusal(alone, CHAT, headers(host="evil.example", x_api_key="master")) == "permission"
+
+
+@pytest.mark.parametrize("path", ["/administrator", "/adminx", "/Admin"])
+def test_what_only_looks_like_admin(path: str) -> None:
+    assert not is_admin(path)

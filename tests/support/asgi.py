@@ -14,6 +14,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Self
+from urllib.parse import unquote
 
 from homeport.server.http import LINE
 
@@ -44,7 +45,8 @@ class Exchange:
         self._scope: dict[str, Any] = {
             "type": "http",
             "method": method,
-            "path": path,
+            "path": unquote(path),
+            "raw_path": path.encode(),
             "query_string": query.encode(),
             "extensions": {LINE: self},
             "headers": [(k.lower().encode(), v.encode("latin-1")) for k, v in fields.items()],

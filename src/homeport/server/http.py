@@ -113,8 +113,8 @@ class Http:
     @property
     def raw_path(self) -> str:
         """As it was sent: what is percent-encoded stays so."""
-        raw: bytes | None = self._scope.get("raw_path")
-        return quote(self.path) if raw is None else raw.decode("latin-1")
+        raw: bytes = self._scope["raw_path"]
+        return raw.decode("latin-1")
 
     def query(self, name: str) -> str | None:
         """The last value of a query parameter."""
