@@ -31,18 +31,22 @@ from homeport.reload import Narrator as ReloadNarrator
 from homeport.reload import Reloader
 from homeport.roster import Narrator as RosterNarrator
 from homeport.roster import Roster, policy_of
-from homeport.runtime import running
+from homeport.runtime import leftovers, running
 from homeport.runtime.check import findings
 from homeport.runtime.choosing import with_engines
 from homeport.runtime.discovery import Found, look_around
 from homeport.runtime.fleet import Fleet
 from homeport.runtime.instance import Instance
+from homeport.runtime.launcher import Launcher
+from homeport.runtime.ledger import Ledger
+from homeport.runtime.leftovers import Leftovers
 from homeport.runtime.managed import ManagedInstance
 from homeport.runtime.memory import Memory, budget_bytes
 from homeport.runtime.nvml import Cards
 from homeport.runtime.provision import Provision
 from homeport.runtime.remembered import Remembered
 from homeport.runtime.remote import RemoteInstance
+from homeport.runtime.sleeping import Sleeper
 from homeport.runtime.slot_files import SlotFiles
 from homeport.runtime.terminal import Terminal
 from homeport.server import listen
@@ -66,6 +70,8 @@ class Narrator(RosterNarrator, ReloadNarrator, Protocol):
     """Hears what a person would want to know."""
 
     def found(self, found: Found) -> None: ...
+
+    def cleaned_up(self, left: Leftovers) -> None: ...
 
     def listening(self, url: str, settings: Settings) -> None: ...
 
@@ -134,6 +140,8 @@ class App:
             connect_timeout_s=limits.connect_timeout_s, idle_timeout_s=limits.idle_timeout_s
         )
         self._directory = Directory()
+        ledger = Ledger(self._state_home / "engines")
+        await self._clean_up(ledger)
         self._provision = provision = await self._provided()
         self._settings = await self._prepared(self._settings)
         budget = budget_bytes(provision.machine)
@@ -164,8 +172,17 @@ class App:
             narrator=self._narrator,
             learned=self._learned,
             needs=provision,
-            command_for=provision.command_for,
-            slot_files=slot_files,
+            managed=functools.partial(
+                ManagedInstance,
+                fetch=self._client.fetch,
+                command_for=provision.command_for,
+                learned=self._learned,
+                keeper=self._fleet,
+                slot_files=slot_files,
+                sleeper=Sleeper(self._client.fetch),
+                launcher=Launcher(ledger),
+                silence=self._client.silence_s,
+            ),
         )
         self._reloader = Reloader(
             self._settings,
@@ -306,6 +323,12 @@ class App:
             self._narrator.found(found)
         taken = tuple(found.url for found in servers if found.is_taken)
         return with_demo(msgspec.structs.replace(settings, upstreams=taken))
+
+    async def _clean_up(self, ledger: Ledger) -> None:
+        """Before anything is started: what an unclean end has left holds memory and ports."""
+        uses_docker = any(model.runner == "container" for model in self._settings.models)
+        if left := await leftovers.reap(ledger, uses_docker=uses_docker):
+            self._narrator.cleaned_up(left)
 
     def _slot_files(self) -> SlotFiles | None:
         limit_bytes = self._settings.lifecycle.saved_slots_bytes

@@ -11,7 +11,7 @@ stopped for good.
 
 import asyncio
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 
 import msgspec
@@ -24,10 +24,9 @@ from homeport.lifecycle.scheduler import Policy, Terms
 from homeport.routing.catalog import Catalog, Entry
 from homeport.runtime.fleet import Fleet
 from homeport.runtime.instance import Instance, Learned
-from homeport.runtime.managed import CommandFor, ManagedInstance
+from homeport.runtime.managed import ManagedInstance
 from homeport.runtime.probe import Fetch, discover
 from homeport.runtime.remote import RemoteInstance
-from homeport.runtime.slot_files import SlotFiles
 from homeport.server.directory import Directory
 from homeport.spec import Endpoint, LifecycleSettings, ModelSettings, Settings
 
@@ -85,13 +84,13 @@ class Roster:
         narrator: Narrator,
         learned: Learned,
         needs: Needs,
-        command_for: CommandFor | None = None,
-        slot_files: SlotFiles | None = None,
+        managed: Callable[[ModelSettings], ManagedInstance],
     ) -> None:
+        """``managed`` makes the instance of a model whose engine is ours."""
         self._settings = settings
         self._fetch, self._fleet, self._directory = fetch, fleet, directory
         self._narrator, self._learned, self._needs = narrator, learned, needs
-        self._command_for, self._slot_files = command_for, slot_files
+        self._managed = managed
         self._configured: dict[ModelSettings, Instance] = {}
         """In the order of the file."""
         self._discovered: dict[str, list[tuple[Entry, Instance]]] = {}
@@ -172,14 +171,7 @@ class Roster:
     def _made(self, model: ModelSettings) -> Instance:
         if not model.is_ours:
             return RemoteInstance(model, self._fetch, learned=self._learned)
-        instance = ManagedInstance(
-            model,
-            self._fetch,
-            command_for=self._command_for,
-            learned=self._learned,
-            keeper=self._fleet,
-            slot_files=self._slot_files,
-        )
+        instance = self._managed(model)
         need_bytes = self._needs.need_bytes(model)
         self._fleet.add(instance, terms_of(model, self._settings.lifecycle, need_bytes))
         return instance

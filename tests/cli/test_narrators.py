@@ -8,6 +8,7 @@ import pytest
 
 from homeport.cli.serve_cmd import JsonNarrator, TerminalNarrator
 from homeport.runtime.discovery import Found
+from homeport.runtime.leftovers import Leftovers
 from homeport.spec import Endpoint, EngineFacts, ModelFacts
 
 URL = "http://127.0.0.1:8080"
@@ -40,6 +41,34 @@ def test_what_is_left_alone_is_told_with_the_next_step(capsys: pytest.CaptureFix
     assert "api_key" in hint
     assert "LiteLLM on port 8080" in gateway
     assert other_hint.endswith("--upstream http://127.0.0.1:8080/v1")
+
+
+LEFT = Leftovers(
+    processes=(("qwen", 3), ("tiny", 1)),
+    containers=("homeport-big-8000",),
+    unclear=("homeport-other-9000",),
+)
+
+
+def test_what_an_unclean_end_left_is_told_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    TerminalNarrator().cleaned_up(LEFT)
+    ended, unclear, hint = capsys.readouterr().err.splitlines()
+    assert ended == (
+        "ended what a homeport has left that was killed: "
+        "qwen (3 processes), tiny (1 process), the container homeport-big-8000"
+    )
+    assert "homeport-other-9000" in unclear
+    assert hint.endswith("docker rm --force homeport-other-9000")
+
+
+def test_programs_hear_of_that_too(capsys: pytest.CaptureFixture[str]) -> None:
+    JsonNarrator().cleaned_up(LEFT)
+    assert json.loads(capsys.readouterr().out) == {
+        "event": "cleaned_up",
+        "ended": [{"model": "qwen", "processes": 3}, {"model": "tiny", "processes": 1}],
+        "containers": ["homeport-big-8000"],
+        "unclear": ["homeport-other-9000"],
+    }
 
 
 def test_programs_hear_it_too(capsys: pytest.CaptureFixture[str]) -> None:

@@ -26,6 +26,7 @@ from homeport.spec import Endpoint, ModelFacts, ModelSettings, Settings
 
 if TYPE_CHECKING:  # heavy
     from homeport.runtime.discovery import Found
+    from homeport.runtime.leftovers import Leftovers
     from homeport.server.admin import Reloaded
 
 EXIT_CUT = 1  # requests under way were cut
@@ -218,6 +219,16 @@ class TerminalNarrator:
                     hint=f"to serve its models all the same: --upstream {found.url}/v1",
                 )
 
+    def cleaned_up(self, left: "Leftovers") -> None:
+        ended = [f"{model} ({n} process{'es' * (n != 1)})" for model, n in left.processes]
+        if ended := [*ended, *(f"the container {name}" for name in left.containers)]:
+            output.say(f"ended what a homeport has left that was killed: {', '.join(ended)}")
+        for name in left.unclear:
+            output.warning(
+                f"the container {name} belongs to a homeport that cannot be seen from here",
+                hint=f"if that one has gone: docker rm --force {name}",
+            )
+
     def listening(self, url: str, settings: Settings) -> None:
         self._url = url
         self._is_demo = [model.id for model in settings.models] == ["homeport-demo"]
@@ -308,6 +319,10 @@ class JsonNarrator:
         self._tell(
             "found", upstream=found.url, state=found.state, engine=found.engine, models=models
         )
+
+    def cleaned_up(self, left: "Leftovers") -> None:
+        processes = [{"model": model, "processes": count} for model, count in left.processes]
+        self._tell("cleaned_up", ended=processes, containers=left.containers, unclear=left.unclear)
 
     def listening(self, url: str, settings: Settings) -> None:
         port = int(url.rpartition(":")[2])

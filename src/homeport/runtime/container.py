@@ -144,7 +144,7 @@ class Ours:
     async def remove(self, container_id: str) -> bool:
         """End and remove it; True also when it has gone meanwhile."""
         said = await docker.run(self._docker, "rm", "--force", container_id, within_s=30.0)
-        return said.status == 0 or "No such container" in said.err
+        return said.status == 0 or bool(re.search("No such|already in progress", said.err))
 
 
 async def _make_way(program: str, name: str) -> None:

@@ -7,7 +7,8 @@ A model on the hub that lies whole in the cache (``hub.local_path``) is started 
 path had been written; any other is left to its engine, which may load it.
 
 An executable is looked for in this order: the model's ``binary``; the PATH; the Python that homeport
-itself runs in, where the engine is installed as a module.
+itself runs in, where the engine is installed as a module. Its own Python is the executable itself, or
+the one that a script's first line names.
 """
 
 import importlib.util
@@ -17,13 +18,24 @@ import shutil
 import sys
 
 import msgspec
+import structlog
 
 from homeport.engines import starting
 from homeport.engines.commands import Start
 from homeport.errors import ConfigError
+from homeport.runtime import identity
+from homeport.runtime.container import OWNER
 from homeport.runtime.files import model_files
 from homeport.runtime.hub import local_path
 from homeport.spec import Command, EngineName, Machine, ModelFiles, ModelSettings
+
+log = structlog.get_logger()
+
+_FIRST_LINE = re.compile(
+    r"#!\s*(?:/usr/bin/env\s+(?:-S\s+)?|/bin/sh\n'{3}exec'\s+)?"
+    r"(?P<quote>\"?)(?P<python>[^\n\"]*?python[\d.]*)(?P=quote)\s"
+)
+"""Installers write the path of the Python; through ``sh`` where it is too long for a first line."""
 
 
 def at_home(model: ModelSettings) -> ModelSettings:
@@ -77,13 +89,21 @@ def command_for(model: ModelSettings, machine: Machine, port: int, api_key: str)
             port=port,
             api_key=api_key,
             name=container_name(model, port),
+            labels={OWNER: str(identity.own())},
             docker=docker,
             hub_cache=hub_cache(),
         )
     engine = starting.engine_for(model, files, machine)
     start = starting.STARTS.get(engine)
     binary = model.binary or (_found(start) if start is not None else None)
-    return starting.command(model, files, machine, port=port, api_key=api_key, binary=binary)
+    python = python_of(binary) if start is not None and start.child and binary else None
+    if start is not None and start.child and binary and python is None:
+        log.warning(
+            "engine.plain", model=model.id, binary=binary, reason="its Python was not found"
+        )
+    return starting.command(
+        model, files, machine, port=port, api_key=api_key, binary=binary, python=python
+    )
 
 
 def container_name(model: ModelSettings, port: int) -> str:
@@ -102,6 +122,20 @@ def _found(start: Start) -> str | None:
     if path is None and start.module and _is_installed(start.module.partition(".")[0]):
         return sys.executable
     return path
+
+
+def python_of(binary: str) -> str | None:
+    """The Python that an executable runs in; None for what is no Python script."""
+    path = shutil.which(binary)
+    if path is None or os.path.basename(path).startswith("python"):
+        return path
+    try:
+        with open(path, "rb") as file:
+            head = file.read(1024).decode("utf-8", "replace")
+    except OSError:
+        return None
+    found = _FIRST_LINE.match(head)
+    return shutil.which(found["python"]) if found else None
 
 
 def _is_installed(module: str) -> bool:
