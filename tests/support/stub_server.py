@@ -58,6 +58,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--chatty", action="store_true", help="write a line every 50 ms")
     parser.add_argument("--one-thread", action="store_true", help="one request after the other")
     parser.add_argument("--hang-after", type=float, help="answer nobody after so many seconds")
+    parser.add_argument("--sleeps", action="store_true", help="has vLLM's routes for that")
     parser.add_argument("--grandchildren", type=int, default=0, help="daemons in other sessions")
     parser.add_argument("--pids", help="file that gets the pids")
     parser.add_argument("--say", help="text printed at the start")
@@ -112,6 +113,7 @@ def _serve(options: argparse.Namespace) -> None:
         "/props": {"default_generation_settings": settings, "total_slots": 2},
     }
 
+    told: list[str] = []
     hangs = threading.Event()
     if options.hang_after is not None:
         threading.Timer(options.hang_after, hangs.set).start()
@@ -129,7 +131,9 @@ def _serve(options: argparse.Namespace) -> None:
                 return
             if self.path == "/die":
                 os._exit(9)
-            if self.path == "/whoami":
+            if self.path == "/told":
+                self.reply(200, told)
+            elif self.path == "/whoami":
                 self.reply(200, {"pid": os.getpid(), "flooded_bytes": flooded_bytes})
             elif time.monotonic() < ready_at:
                 self.reply(503, {"error": {"code": 503, "message": "Loading model"}})
@@ -137,6 +141,12 @@ def _serve(options: argparse.Namespace) -> None:
                 self.reply(200, answers[self.path])
             else:
                 self.reply(404, {"error": {"code": 404}})
+
+        def do_POST(self) -> None:
+            """vLLM's sleep; ``GET /told`` lists what it was told."""
+            body = self.rfile.read(int(self.headers.get("content-length", 0)))
+            told.append(f"{self.path} {body.decode()}".strip())
+            self.reply(200 if options.sleeps else 404, {})
 
         def work(self, seconds: float, drips: bool) -> None:
             self.send_response(200)
@@ -157,8 +167,9 @@ def _serve(options: argparse.Namespace) -> None:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = HTTPServer if options.one_thread else ThreadingHTTPServer
-    server(("127.0.0.1", options.port), Handler).serve_forever()
+    kind = HTTPServer if options.one_thread else ThreadingHTTPServer
+    server = kind(("127.0.0.1", options.port), Handler)
+    server.serve_forever()
 
 
 if __name__ == "__main__":

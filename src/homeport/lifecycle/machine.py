@@ -6,6 +6,7 @@ remote server that we watch), and one task owns its state. The states:
 * ``stopped``: no process; the next request starts one.
 * ``starting``: the process exists and may still be loading.
 * ``ready``: it takes requests.
+* ``asleep``: the process is there, and has given its memory back; waking it is a start.
 * ``draining``: no new requests; those under way may finish.
 * ``stopping``: it was asked to end.
 * ``backoff``: it ended by itself; started again after a delay.
@@ -13,7 +14,7 @@ remote server that we watch), and one task owns its state. The states:
 
 The events:
 
-* ``start``, ``drain``, ``stop``: someone wants it.
+* ``start``, ``sleep``, ``drain``, ``stop``: someone wants it.
 * ``became_ready``: the readiness probe succeeded.
 * ``exited``: the process ended (for a remote server: it does not answer).
 * ``gave_up``: no restart is left.
@@ -24,8 +25,10 @@ from typing import Literal
 
 from homeport.errors import InternalError
 
-State = Literal["stopped", "starting", "ready", "draining", "stopping", "backoff", "failed"]
-Event = Literal["start", "became_ready", "drain", "stop", "exited", "gave_up"]
+State = Literal[
+    "stopped", "starting", "ready", "asleep", "draining", "stopping", "backoff", "failed"
+]
+Event = Literal["start", "became_ready", "sleep", "drain", "stop", "exited", "gave_up"]
 
 TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
     "stopped": {"start": "starting"},
@@ -36,9 +39,15 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
         "stop": "stopping",
     },
     "ready": {
+        "sleep": "asleep",
         "drain": "draining",
         "exited": "backoff",
         "gave_up": "failed",
+        "stop": "stopping",
+    },
+    "asleep": {
+        "start": "starting",
+        "exited": "stopped",  # nobody was using it: the next request starts one
         "stop": "stopping",
     },
     "draining": {

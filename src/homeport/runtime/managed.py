@@ -5,7 +5,7 @@ import math
 import secrets
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -25,6 +25,7 @@ from homeport.runtime.liveness import Patience, Silence
 from homeport.runtime.output import Output
 from homeport.runtime.probe import STARTUP_TIMEOUT_S, Fetch, StartError, ready_endpoint
 from homeport.runtime.process import STOP_GRACE_S, free_port, port_is_free
+from homeport.runtime.sleeping import Sleeper
 from homeport.runtime.slot_files import SlotFiles
 from homeport.spec import Command, Endpoint, Machine, ModelSettings
 
@@ -98,6 +99,7 @@ class ManagedInstance(Base):
         learned: Learned = nothing_learned,
         keeper: Keeper | None = None,
         slot_files: SlotFiles | None = None,
+        sleeper: Sleeper | None = None,
         launcher: Launcher | None = None,
         silence: Silence = liveness.unheard,
         patience: Patience = liveness.USUAL,
@@ -105,7 +107,9 @@ class ManagedInstance(Base):
         super().__init__(model)
         self._fetch, self._learned = fetch, learned
         self._keeper = keeper or NoKeeper()
-        self._slot_files = slot_files
+        self._slot_files, self._sleeper = slot_files, sleeper
+        self._to_bed, self._in_bed, self._woken = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        """Of an engine that sleeps: it shall, it does (or will not), it shall not any more."""
         self._command_for = command_for or _command_for
         self._backoff, self._retry_failed_s = backoff, retry_failed_s
         self._startup_timeout_s, self._stop_grace_s = startup_timeout_s, stop_grace_s
@@ -138,7 +142,10 @@ class ManagedInstance(Base):
         return None if self._was_ready and self.state == "backoff" else self.unavailable()
 
     def start(self) -> None:
-        if self.state in ("stopped", "failed") and (self._owner is None or self._owner.done()):
+        if self.state == "asleep":
+            self._begin()
+            self._woken.set()
+        elif self.state in ("stopped", "failed") and (self._owner is None or self._owner.done()):
             self._begin()
             self._owner = asyncio.create_task(self._own(), name=f"instance {self.id}")
 
@@ -152,12 +159,27 @@ class ManagedInstance(Base):
     async def stop(self, *, drain_s: float = 0.0, will_return: bool = False) -> None:
         """``will_return``: it is stopped to make room, and what it has cached is worth keeping."""
         self._will_return = will_return
+        if will_return and await self._sleeps():
+            return
         if self._owner is not None and not self._owner.done():
             if not self._owner.cancelling():  # else it is stopping already
                 self._drain_s = drain_s
                 self._owner.cancel()
             await asyncio.wait([self._owner])
         self._settle()  # no owner now: it had given up, or was cancelled before its first step
+
+    @property
+    def _is_asleep(self) -> bool:
+        return self.state == "asleep"
+
+    async def _sleeps(self) -> bool:
+        """Whether it has been put to sleep in place of being stopped."""
+        if self._sleeper is None or self.model.sleep is None or self.state != "ready":
+            return False
+        self._in_bed.clear()
+        self._to_bed.set()
+        await self._in_bed.wait()
+        return self._is_asleep
 
     # What follows runs in the owner's task only.
 
@@ -168,6 +190,9 @@ class ManagedInstance(Base):
             while True:
                 self._ready_at, self._was_ready = math.inf, False
                 self.last_error, may_retry = await self._run()
+                if self._is_asleep:
+                    self._move("exited")
+                    return
                 attempt = 1 if time.monotonic() - self._ready_at > STABLE_S else attempt + 1
                 delay_s = self._backoff(attempt) if may_retry else None
                 if delay_s is None:
@@ -230,7 +255,11 @@ class ManagedInstance(Base):
             self._log.info("instance.output", output=engine.tail())  # clients are told it too
             return _with_tail(f"did not start: {error}", engine), True
         self._become_ready(await self._with_slots(endpoint, command), began)
-        if (stuck := await self._until_over(engine, endpoint, command)) is not None:
+        stuck = await self._until_over(engine, endpoint, command)
+        while self._to_bed.is_set() and engine.exit_status is None:
+            if (stuck := await self._night(engine, port, endpoint, command)) is None:
+                stuck = await self._until_over(engine, endpoint, command)
+        if stuck is not None:
             self._log.error("instance.stuck", reason=stuck, output=engine.tail())
             await engine.stop(0.0)  # it would not hear a SIGTERM
             return _with_tail(stuck, engine), True
@@ -238,7 +267,7 @@ class ManagedInstance(Base):
         return _with_tail(engine.how_ended, engine), True
 
     async def _until_over(self, engine: Engine, endpoint: Endpoint, command: Command) -> str | None:
-        """Return None when it has ended, or why it has to be ended."""
+        """Return None when it has ended or is to sleep, or why it has to be ended."""
         ended = asyncio.ensure_future(engine.wait())
         stuck = asyncio.ensure_future(
             liveness.until_stuck(
@@ -251,14 +280,54 @@ class ManagedInstance(Base):
                 patience=self._patience,
             )
         )
-        both = {ended, stuck}
+        to_bed = asyncio.ensure_future(self._to_bed.wait())
+        waiting: set[asyncio.Future[Any]] = {ended, stuck, to_bed}
         try:
-            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-            return None if ended.done() else stuck.result()
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            return stuck.result() if stuck.done() and not ended.done() else None
         finally:
-            for task in both:
+            for task in waiting:
                 task.cancel()
-            await asyncio.wait(both)
+            await asyncio.wait(waiting)
+
+    async def _night(
+        self, engine: Engine, port: int, endpoint: Endpoint, command: Command
+    ) -> str | None:
+        """It shall sleep: until it is woken and ready again, or (returned as the reason to end it)
+        will not be. One that does not fall asleep goes on, and is stopped by whoever wanted it to."""
+        assert self._sleeper is not None
+        assert self.model.sleep is not None
+        self._to_bed.clear()
+        self._woken.clear()
+        self.endpoint = None  # no new requests
+        self._down.set()
+        is_asleep = await self._sleeper.put_to_sleep(endpoint, self.model.sleep)
+        if is_asleep:
+            self._move("sleep")
+        self._in_bed.set()
+        if not is_asleep:
+            return None
+        ended, woken = (
+            asyncio.ensure_future(engine.wait()),
+            asyncio.ensure_future(self._woken.wait()),
+        )
+        waiting: set[asyncio.Future[Any]] = {ended, woken}
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waiting:
+                task.cancel()
+            await asyncio.wait(waiting)
+        if engine.exit_status is not None:
+            return "it ended in its sleep"
+        began = time.monotonic()
+        if not await self._sleeper.wake(endpoint, self.model.sleep):
+            return "it did not wake up"
+        try:
+            self._become_ready(await self._wait_ready(engine, port, command), began)
+        except StartError as error:
+            return f"it did not get ready after its sleep: {error}"
+        return None
 
     async def _wait_ready(self, engine: Engine, port: int, command: Command) -> Endpoint:
         return await ready_endpoint(

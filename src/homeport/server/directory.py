@@ -46,7 +46,7 @@ class Directory:
 
 def _is_available(instance: Instance) -> bool:
     match instance.state:
-        case "ready" | "stopped":
+        case "ready" | "stopped" | "asleep":
             return True
         case "starting":
             return instance.last_error is None
