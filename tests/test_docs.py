@@ -12,7 +12,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import Any, NamedTuple, cast, get_args
 
 import click
 import pytest
@@ -22,9 +22,15 @@ from homeport.config import load
 from homeport.engines.detect import FACTS
 from homeport.errors import FaultKind
 from homeport.lifecycle.machine import TRANSITIONS
+from homeport.lifecycle.scheduler import Policy
+from homeport.runtime.fleet import Fleet
+from homeport.server.admin import ACTIONS, Admin, Reload
 from homeport.server.asgi import Gateway
 from homeport.server.directory import Directory
+from homeport.server.fleet_metrics import FleetMetrics
+from homeport.server.http import LINE, Http
 from homeport.server.metrics import Metrics
+from homeport.server.news import News
 from homeport.spec import EngineFacts, ServerSettings
 from homeport.upstream import Client
 from homeport.wire.anthropic_stream import NEXT
@@ -88,6 +94,23 @@ def gateway(metrics: Metrics) -> Gateway:
     return Gateway(ServerSettings(), Directory(), Client(), metrics, started_at_s=0)
 
 
+def admin_routes() -> Iterator[tuple[str, str]]:
+    """These are asked for one by one as well."""
+    scope = {"method": "GET", "headers": [], "extensions": {LINE: None}}
+    admin = Admin(Directory(), Fleet(Policy()), News(), cast(Reload, None))
+    for path in (
+        *("/admin/models", "/admin/events", "/admin/reload", "/admin/models/{id}"),
+        *(f"/admin/models/{{id}}/{action}" for action in ACTIONS),
+    ):
+        asked = Http(
+            {**scope, "path": path, "raw_path": path.encode()},
+            *2 * (cast(Any, None),),
+            "openai_chat",
+        )
+        for method in admin.methods(asked) or ():
+            yield method, path
+
+
 def routes() -> set[tuple[str, str]]:
     """Method and path of every route; those with an id in them are asked for one by one."""
     it = gateway(Metrics())
@@ -100,7 +123,7 @@ def routes() -> set[tuple[str, str]]:
     ):
         methods = it._responses.methods(path.removeprefix("/v1/responses/"))
         found |= {(method, path) for method in methods or ()}
-    return found
+    return found | set(admin_routes())
 
 
 def test_every_route_is_told_and_no_other() -> None:
@@ -110,6 +133,7 @@ def test_every_route_is_told_and_no_other() -> None:
 
 def test_every_metric_is_told_and_no_other() -> None:
     metrics = Metrics()
+    FleetMetrics(Fleet(Policy()), Directory(), metrics.registry)
     exist = {
         family.name + ("_total" if family.type == "counter" else "")
         for family in metrics.registry.collect()

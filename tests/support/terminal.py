@@ -128,13 +128,20 @@ class Screen:
 class Terminal:
     """One program, from its start to its end. It leads a process group of its own."""
 
-    def __init__(self, command: Sequence[str], folder: Path, env: Mapping[str, str]) -> None:
-        self.screen = Screen()
+    def __init__(
+        self,
+        command: Sequence[str],
+        folder: Path,
+        env: Mapping[str, str],
+        *,
+        columns: int = COLUMNS,
+    ) -> None:
+        self.screen = Screen(columns=columns)
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._held = ""
         ours, theirs = pty.openpty()
-        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
-        self._terminal = ours
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, columns, 0, 0))
+        self._terminal: int | None = ours
         self._process = subprocess.Popen(
             command,
             cwd=folder,
@@ -158,9 +165,16 @@ class Terminal:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait(STOP_TIMEOUT_S)
-        os.close(self._terminal)
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        """The terminal is gone, as when its window is closed."""
+        if self._terminal is not None:
+            os.close(self._terminal)
+            self._terminal = None
 
     def press(self, keys: str) -> None:
+        assert self._terminal is not None
         os.write(self._terminal, keys.encode())
 
     def until(self, pattern: str, *, timeout_s: float = WAIT_S) -> str:
@@ -189,6 +203,9 @@ class Terminal:
 
     def _read(self, timeout_s: float) -> bool:
         """False if nothing came."""
+        if self._terminal is None:
+            time.sleep(timeout_s)
+            return False
         if not select.select([self._terminal], [], [], max(0.0, timeout_s))[0]:
             return False
         try:
