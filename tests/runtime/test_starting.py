@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
 import pytest
 
 from homeport.errors import ConfigError
-from homeport.runtime.starting import command_for, container_name, engine_of, hub_cache
+from homeport.runtime import identity
+from homeport.runtime.container import OWNER
+from homeport.runtime.starting import (
+    command_for,
+    container_name,
+    engine_of,
+    hub_cache,
+    python_of,
+)
 from homeport.spec import Command, Gpu, Machine, ModelSettings
 
 PLAIN = Machine()
@@ -82,7 +91,39 @@ def test_an_engine_beside_homeport_is_run_by_its_python(
     (tmp_path / "site" / "mlx_lm" / "__init__.py").touch()
     monkeypatch.syspath_prepend(tmp_path / "site")
     made = start(hugging_face, engine="mlx")
-    assert made.argv[:5] == (sys.executable, "-m", "mlx_lm", "server", "--model")
+    assert made.argv[0] == sys.executable
+    assert made.argv[1].endswith("mlx_child.py")
+    assert made.argv[3] == "--model"
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "#!{0}\n# -*- coding: utf-8 -*-\n",
+        "#!{0} -I\n",
+        "#!/usr/bin/env python3\n",
+        "#!/bin/sh\n'''exec' \"{0}\" \"$0\" \"$@\"\n' '''\nimport re\n",  # where it is long
+        "#!/bin/sh\n'''exec' {0} \"$0\" \"$@\"\n' '''\n",
+    ],
+)
+def test_the_python_of_a_script(head: str, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    python = executable(path, "python3")
+    monkeypatch.setenv("PATH", str(path))
+    script = Path(executable(path, "mlx_lm.server"))
+    script.write_text(head.format(python))
+    assert python_of("mlx_lm.server") == python
+    assert python_of(python) == python
+
+
+def test_what_is_no_python_script_is_started_as_it_is(
+    hugging_face: ModelSettings, path: Path
+) -> None:
+    script = Path(executable(path, "mlx_lm.server"))
+    script.write_text("#!/bin/sh\nexec python -m mlx_lm server\n")
+    assert python_of(str(script)) is None
+    made = start(hugging_face, engine="mlx", binary=str(script))
+    assert made.argv[:2] == (str(script), "--model")
+    assert made.api_key is None
 
 
 def test_what_is_wrong_is_said_with_its_key(gguf: ModelSettings, tmp_path: Path) -> None:
@@ -114,11 +155,15 @@ def test_containers_need_docker(gguf: ModelSettings, path: Path) -> None:
     docker = executable(path, "docker")
     made = start(gguf, runner="container")
     assert made.argv[:2] == (docker, "run")
-    assert made.container == "homeport-m-4711"
+    assert made.container is not None
+    assert made.container.startswith("homeport-m-4711-")
+    assert f"{OWNER}={identity.own()}" in made.argv
 
 
 def test_container_names_are_what_docker_takes() -> None:
-    assert container_name(ModelSettings(id="org/näme: 7b"), 1) == "homeport-org-n-me-7b-1"
+    name = container_name(ModelSettings(id="org/näme: 7b"), 1)
+    assert re.fullmatch(r"homeport-org-n-me-7b-1-[0-9a-f]{6}", name)
+    assert name != container_name(ModelSettings(id="org/näme: 7b"), 1)
 
 
 def test_the_download_cache(monkeypatch: pytest.MonkeyPatch) -> None:

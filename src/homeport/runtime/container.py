@@ -7,11 +7,12 @@ child of Docker's daemon. Killing the client leaves it where it is. So:
 * **Asked to end**, it is asked through the daemon (``docker stop``), which knows the signal that the
   image wants and kills after the grace.
 * **Whoever dies first**, the shim removes it by its name (``docker rm --force``, its end command): when
-  homeport has gone, when the client was killed, and once more when all went well, to no effect.
+  homeport has gone, when the client was killed, and once more when all went well, to no effect. Names
+  are new for each start, so that this never meets another one.
 * **If the shim dies as well**, its labels tell the next homeport whose it was (``runtime.leftovers``).
 
-A container that an earlier run has left keeps its name and, much worse, the GPU's memory. So before a
-start, those whose homeport has gone are removed, and our own of that name.
+A container that an unclean end has left holds its port and, much worse, the GPU's memory. So those
+whose homeport has gone are removed before a start, too.
 """
 
 import math
@@ -51,7 +52,7 @@ class EngineContainer:
         """``command`` is a ``docker run``; its ``container`` is the name in it."""
         program, name = command.argv[0], command.container
         assert name is not None, "the command of a container"
-        await _make_way(program, name)
+        await _make_way(program)
         at_end = (program, "rm", "--force", name)
         return cls(await EngineProcess.spawn(command, output, at_end), program, name)
 
@@ -147,13 +148,13 @@ class Ours:
         return said.status == 0 or bool(re.search("No such|already in progress", said.err))
 
 
-async def _make_way(program: str, name: str) -> None:
-    """Remove what has no owner any more, and what we ourselves have left under that name."""
+async def _make_way(program: str) -> None:
+    """Remove what has no owner any more."""
     try:
         ours = await Ours.listed(program)
-        for container_id, other, instance, owner in ours.containers:
-            if owner.fate == "gone" or (other == name and owner == identity.own()):
-                log.warning("container.reaped", name=other, instance=instance)
+        for container_id, name, instance, owner in ours.containers:
+            if owner.fate == "gone":
+                log.warning("container.reaped", name=name, instance=instance)
                 await ours.remove(container_id)
     except OSError as error:  # ``docker run`` will say it to the person
         log.debug("container.not_listed", error=error.strerror)

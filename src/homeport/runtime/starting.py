@@ -14,6 +14,7 @@ the one that a script's first line names.
 import importlib.util
 import os
 import re
+import secrets
 import shutil
 import sys
 
@@ -107,8 +108,10 @@ def command_for(model: ModelSettings, machine: Machine, port: int, api_key: str)
 
 
 def container_name(model: ModelSettings, port: int) -> str:
-    """Unique among those that run: no two have the same port."""
-    return f"homeport-{re.sub(r'[^A-Za-z0-9_.-]+', '-', model.id).strip('-.')}-{port}"
+    """Unique for ever: what is ended by its name must not be another one, which somebody started on
+    the same port meanwhile."""
+    plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", model.id).strip("-.")
+    return f"homeport-{plain}-{port}-{secrets.token_hex(3)}"
 
 
 def hub_cache() -> str:
