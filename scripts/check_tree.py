@@ -54,6 +54,7 @@ PRINTERS = frozenset(
         "src/homeport/cli/output.py",
         "src/homeport/runtime/shim.py",  # its stderr is the engine's output, which we show
         "src/homeport/runtime/llamacpp_child.py",  # likewise
+        "src/homeport/runtime/mlx_child.py",  # likewise
     }
 )
 

@@ -10,6 +10,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -184,14 +185,16 @@ CASES: dict[str, tuple[ModelSettings, ModelFiles | None, Machine, str | None, st
         hugging_face(format="mlx"),
         APPLE,
         "mlx_lm.server",
-        "mlx_lm.server --model /models/m --host 127.0.0.1 --port 4711 --decode-concurrency 4",
+        "mlx_lm.server --model /models/m --host 127.0.0.1 --port 4711 --decode-concurrency 4 "
+        "--prompt-concurrency 4 --max-tokens 32768",
     ),
     "MLX, in homeport's own Python": (
         model(hub="mlx-community/Qwen3-8B-4bit"),
         None,
         APPLE,
         sys.executable,
-        "PYTHON -m mlx_lm server --model mlx-community/Qwen3-8B-4bit --host 127.0.0.1 --port 4711",
+        "PYTHON -m mlx_lm server --model mlx-community/Qwen3-8B-4bit --host 127.0.0.1 --port 4711 "
+        "--decode-concurrency 2 --prompt-concurrency 2 --max-tokens 32768",
     ),
     "custom": (
         model(path="/models/m", command=("serve-it", "--on", ":{port}", "{model}"), args=("-x",)),
@@ -249,6 +252,36 @@ def test_mlx_may_download_what_it_was_told_to() -> None:
     adapted = model(path="/models/m", engine="mlx", args=("--adapter-path", "/a"))
     made = command(adapted, hugging_face(), PLAIN, port=1, api_key="k", binary="x")
     assert made.model == "default_model"
+
+
+MLX_CONFIG = {"max_position_embeddings": 40960}
+
+
+@pytest.mark.parametrize(
+    ("config", "ctx", "context"),
+    [
+        ({}, None, None),
+        (MLX_CONFIG, None, 40960),
+        (MLX_CONFIG, 8192, 8192),
+        ({"text_config": MLX_CONFIG}, None, 40960),
+    ],
+)
+def test_mlx_is_started_by_a_program_of_ours(
+    config: dict[str, Any], ctx: int | None, context: int | None
+) -> None:
+    """In its own Python, with the context that it does not know itself, and a key."""
+    settings, files = model(path="/models/m", ctx=ctx), hugging_face(format="mlx", config=config)
+    made = command(
+        settings, files, PLAIN, port=1, api_key="k", binary="mlx_lm.server", python="/p/python"
+    )
+    python, child, told, *rest = made.argv
+    assert (python, told) == ("/p/python", str(context or 0))
+    assert Path(child).is_file()
+    assert rest[:2] == ["--model", "/models/m"]
+    assert rest[rest.index("--max-tokens") + 1] == str(context or 32768)
+    assert (made.api_key, made.context_tokens) == ("k", context)
+    assert "k" not in made.argv
+    assert dict(made.env)["HOMEPORT_ENGINE_KEY"] == "k"
 
 
 def test_vllm_sleeps_by_its_development_routes() -> None:

@@ -179,6 +179,9 @@ ROWS: dict[str, tuple[Mutation, ...]] = {
         Code(A._response_format, "return ResponseFormat(schema)", "return None"),
         Code(C._response_format, '"strict": True', '"strict": False'),
     ),
+    "3.1 output_config.format … engine ignores it": (
+        Code(C._refuse_schema, 'if "schema" in engine.ignores:', "if False:"),
+    ),
     "3.1 thinking: enabled": (
         Code(A._thinking, "return ThinkingSwitch(True, budget)", "return None"),
         Code(A._thinking, "ThinkingSwitch(True, budget)", "ThinkingSwitch(True)"),
@@ -416,6 +419,10 @@ ROWS: dict[str, tuple[Mutation, ...]] = {
     ),
     "3.1 tool_choice … none, engine ignores tool_choice": (
         Code(C._put_tools, 'if choice.mode == "none" and not engine.tool_choice:', "if False:"),
+    ),
+    "3.1 tool_choice … any, tool, engine ignores tool_choice": (
+        Code(C._put_tools, 'if choice.mode in ("any", "named"):', "if False:"),
+        Code(C._refuse_choice, 'if "tool_choice" in engine.ignores:', "if False:"),
     ),
     "3.1 tool_choice … tool": (
         Code(

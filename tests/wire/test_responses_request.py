@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from homeport.engines import llamacpp, mlx, vllm
 from homeport.errors import ClientError
@@ -38,7 +39,8 @@ from homeport.wire.openai_responses import (
 from tests.wire.cases import CASES
 
 MODEL = ModelFacts(name="local", context_tokens=4096)
-FACTS = [llamacpp.FACTS, vllm.FACTS, mlx.FACTS]
+MLX = replace(mlx.FACTS, ignores=frozenset())  # what is refused is in test_ignored.py
+FACTS = [llamacpp.FACTS, vllm.FACTS, MLX]
 REQUESTS = sorted((CASES / "responses").glob("*/*.json"))
 HELLO = {"role": "user", "content": "hi"}
 F = {"type": "function", "name": "f", "parameters": {"type": "object"}}

@@ -76,6 +76,8 @@ def model_facts(
     """Return the models that ``/v1/models`` lists; ``props`` is llama.cpp's ``/props``."""
     if engine == "llamacpp":
         return llamacpp.model_facts(models, props or {})
+    if engine == "mlx":
+        return mlx.model_facts(models)
     return openai_compatible.model_facts(models)
 
 

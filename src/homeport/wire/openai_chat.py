@@ -179,8 +179,9 @@ def relay_request(
     Changed are: ``model``; ``stream_options`` (usage is always asked for: it is counted, and dropped
     from the answer when the client did not want it; ``return_progress`` likewise); a named
     ``tool_choice`` and tool schemas for engines that cannot take them; ``max_tokens`` beyond the
-    whole context, which vLLM refuses.
+    whole context, which vLLM refuses. Raises ``ClientError`` for what the engine would ignore.
     """
+    _refuse_ignored(request, engine)
     fields = _raw_fields.decode(body)
     fields["model"] = Raw(_encode(model.name))
     if request.stream and engine.stream_usage and not request.wants_usage:
@@ -197,8 +198,43 @@ def relay_request(
     return _encode(fields)
 
 
+def _refuse_ignored(request: ChatRequest, engine: EngineFacts) -> None:
+    if not engine.ignores:
+        return
+    if "n" in engine.ignores and (request.n or 1) > 1:
+        raise ClientError(
+            "invalid_request", "n: this model gives one answer at a time; ask again", param="n"
+        )
+    if (request.response_format or {}).get("type") == "json_schema":
+        _refuse_schema(engine)
+    if request.tools and request.tool_choice not in (None, "auto", "none"):
+        _refuse_choice(engine)
+
+
+def _refuse_schema(engine: EngineFacts) -> None:
+    if "schema" in engine.ignores:
+        raise ClientError(
+            "invalid_request",
+            "response_format (output_config.format, text.format): the engine of this model cannot "
+            "hold an answer to a schema; ask for JSON in words, or for a call of a tool",
+            param="response_format",
+        )
+
+
+def _refuse_choice(engine: EngineFacts) -> None:
+    if "tool_choice" in engine.ignores:
+        raise ClientError(
+            "invalid_request",
+            "tool_choice: the engine of this model cannot be made to call a tool; use auto",
+            param="tool_choice",
+        )
+
+
 def _relay_tools(fields: dict[str, Raw], request: ChatRequest, engine: EngineFacts) -> None:
     choice = request.tool_choice
+    if choice == "none" and not engine.tool_choice:
+        del fields["tools"], fields["tool_choice"]
+        return
     named = choice.function.name if isinstance(choice, NamedChoice) and choice.function else None
     narrow = named is not None and not engine.named_tool_choice
     if not narrow and engine.schema_bounds:
@@ -263,6 +299,7 @@ def encode(request: Request, engine: EngineFacts, model: ModelFacts) -> bytes:
 def _response_format(wanted: ResponseFormat, engine: EngineFacts) -> dict[str, Any]:
     if wanted.schema is None:
         return {"type": "json_object"}
+    _refuse_schema(engine)
     schema = {"name": wanted.name, "schema": Raw(_schema(wanted.schema, engine)), "strict": True}
     return {"type": "json_schema", "json_schema": schema}
 
@@ -298,6 +335,8 @@ def _put_tools(body: dict[str, Any], request: Request, engine: EngineFacts) -> N
             f"tool_choice: no tool is called '{choice.name}'",
             param="tool_choice",
         )
+    if choice.mode in ("any", "named"):
+        _refuse_choice(engine)
     if choice.mode == "named" and not engine.named_tool_choice:
         # llama.cpp reads an object here as "auto": only this tool plus "required" says the same.
         tools = tuple(tool for tool in tools if tool.name == choice.name)
