@@ -314,3 +314,28 @@ async def test_closing_ends_what_is_loading(pids_file: Path, noted: Pids) -> Non
         await made.fleet.close()
         with pytest.raises(UpstreamError):
             await waiting
+
+
+async def test_memory_is_measured_again_after_a_while(pids_file: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("homeport.runtime.fleet.MEASURE_EVERY_S", 0.0)
+
+    class Growing:
+        used = 4
+
+        async def until_free(self, need_bytes: int) -> None:
+            pass
+
+        async def used_bytes(self, instance: ManagedInstance) -> int:
+            self.used += 1
+            return self.used
+
+    made = Engines(ONE, pids_file)
+    made.fleet = Fleet(ONE, memory=Growing())
+    it = made.add("it")
+    try:
+        await ask(it)
+        await until(lambda: made.fleet.snapshot()["it"].reserved_bytes == 6)
+        await ask(it)
+        await until(lambda: made.fleet.snapshot()["it"].reserved_bytes == 7)
+    finally:
+        await made.fleet.close()

@@ -49,6 +49,8 @@ MAX_RENEWALS = 2
 """How often a request whose engine died under it asks for a place again."""
 
 
+MEASURE_EVERY_S = 60.0
+"""Between two looks at the memory of an engine, which come after a request."""
 LOST_S = 1.0
 """How long the end of an engine may take to be noticed after its connections have broken."""
 
@@ -107,6 +109,8 @@ class Fleet:
         configured anew lives on beside the new one until it is idle."""
         self._terms: dict[str, Terms] = {}
         self._leases: dict[Ticket, ScheduledLease] = {}
+        self._measure_at: dict[str, float] = {}
+        """When an engine's memory is next looked at: prompts make some grow (MLX has no bound)."""
         self._numbers = itertools.count(1)
         self._timer: asyncio.TimerHandle | None = None
         self._work: dict[str, asyncio.Task[None]] = {}
@@ -207,7 +211,7 @@ class Fleet:
             narrator.ready(instance, endpoint)
         limit = endpoint.model.slots
         self._act(self._scheduler.ready(key, time.monotonic(), limit=limit))
-        self._do(f"measure {key}", partial(self._measure, key, instance))
+        self._start_to_measure(key, instance)
 
     def went_down(
         self, instance: ManagedInstance, *, retry_s: float | None, was_ready: bool
@@ -233,8 +237,11 @@ class Fleet:
             self._act(self._scheduler.request(ticket, key, now, takes_slot=lease.takes_slot))
 
     def leave(self, ticket: Ticket) -> None:
-        del self._leases[ticket]
-        self._act(self._scheduler.leave(ticket, time.monotonic()))
+        lease, now = self._leases.pop(ticket), time.monotonic()
+        self._act(self._scheduler.leave(ticket, now))
+        key = self._keys.get(lease.instance)
+        if key is not None and now >= self._measure_at.get(key, now + 1):
+            self._start_to_measure(key, lease.instance)
 
     # ------------------------------------------------------------------- effects
 
@@ -311,6 +318,10 @@ class Fleet:
         for narrator in self._narrators:
             narrator.waited(instance, seconds)
 
+    def _start_to_measure(self, key: str, instance: ManagedInstance) -> None:
+        self._measure_at[key] = time.monotonic() + MEASURE_EVERY_S
+        self._do(f"measure {key}", partial(self._measure, key, instance))
+
     async def _measure(self, key: str, instance: ManagedInstance) -> None:
         used = await self._memory.used_bytes(instance)
         if used is not None and instance.endpoint is not None:
@@ -351,6 +362,7 @@ class Fleet:
         if key not in self._scheduler.snapshot():
             instance = self._members.pop(key)
             del self._keys[instance], self._terms[key]
+            self._measure_at.pop(key, None)
             instance.output.close()
 
     def _set_timer(self) -> None:
