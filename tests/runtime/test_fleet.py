@@ -17,6 +17,7 @@ from homeport.errors import ClientError, RequestFault, UpstreamError
 from homeport.lifecycle.scheduler import Policy, Terms
 from homeport.runtime.fleet import Fleet
 from homeport.runtime.managed import ManagedInstance
+from homeport.runtime.process import free_port
 from homeport.spec import Command, Endpoint, ModelSettings
 from tests.runtime.conftest import Pids, fetch, stub_command, survivors, until
 
@@ -31,12 +32,19 @@ class Engines:
         self.fleet = Fleet(policy)
         self._pids_file = pids_file
 
-    def add(self, name: str, *options: str, terms: Terms | None = None, **given: Any) -> Any:
+    def add(
+        self,
+        name: str,
+        *options: str,
+        terms: Terms | None = None,
+        port: int | None = None,
+        **given: Any,
+    ) -> Any:
         def command_for(model: ModelSettings, port: int, api_key: str) -> Command:
             return stub_command(port, "--pids", str(self._pids_file), *options)
 
         settings = {"command_for": command_for, "backoff": lambda _: 0.05, **given}
-        model = ModelSettings(id=name, path=f"{name}.gguf")
+        model = ModelSettings(id=name, path=f"{name}.gguf", port=port)
         instance = ManagedInstance(model, fetch, keeper=self.fleet, **settings)
         self.fleet.add(instance, terms or Terms(need_bytes=10))
         return instance
@@ -244,6 +252,21 @@ async def test_who_waits_for_a_retired_instance_gets_the_new_one(pids_file: Path
         assert (old.state, new.state) == ("stopped", "ready")
         assert made.is_idle()
         assert len(made.fleet.snapshot()) == 1
+
+
+async def test_a_new_engine_waits_for_the_port_of_the_old_one(pids_file: Path) -> None:
+    """Both would fit; but two cannot listen in one place."""
+    async with engines(pids_file, Policy()) as made:
+        port = free_port()
+        old = made.add("it", port=port)
+        held = asyncio.create_task(ask(old, hold_s=0.5))
+        await until(lambda: old.in_flight == 1)
+        new = made.add("it", port=port, backoff=lambda _: None)
+        made.fleet.retire(old)
+        endpoint = await ask(new)
+        assert held.done()
+        assert str(port) in endpoint.base_url
+        await held
 
 
 async def test_a_load_by_hand_tries_again_at_once(pids_file: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import click
 
@@ -19,6 +20,9 @@ COLUMNS: Final = (
     Column("ENGINE", 6),
     Column("PORT", 7, is_number=True),
 )
+LAST_OUTPUT: Final = "; its last output:\n"
+"""Between why an engine has ended and what it said (``runtime.instance``, which takes longer to load
+than all of this)."""
 COLOURS: Final = {"ready": "32", "starting": "33", "backoff": "31", "failed": "31"}
 
 
@@ -44,12 +48,15 @@ def ps(url: str | None, as_json: bool) -> None:
         output.cells(cells, table.GAP, colours={1: colour})
     for row in rows:
         if row["last_error"] and row["state"] in ("backoff", "failed"):
-            reason = row["last_error"].splitlines()[0]
-            output.error(f"{row['id']}: {reason}", hint=_hint(row))
+            _tell_failure(row)
 
 
-def _hint(row: dict[str, Any]) -> str:
-    return "" if row["upstream"] else f"homeport logs {row['id']}"
+def _tell_failure(row: dict[str, Any]) -> None:
+    """Why, without the engine's own lines: there is a command for those."""
+    reason, has_output, _ = row["last_error"].partition(LAST_OUTPUT)
+    first, *more = reason.splitlines()
+    output.error(f"{row['id']}: {first}", hint=f"homeport logs {row['id']}" if has_output else "")
+    output.quote([line.strip() for line in more])
 
 
 def _cells(row: dict[str, Any]) -> Sequence[str]:
@@ -62,8 +69,13 @@ def _cells(row: dict[str, Any]) -> Sequence[str]:
         _idle(row),
         str(row["context_tokens"] or "-"),
         row["engine"] or "-",
-        str(row["port"] or row["upstream"] or "-"),
+        str(row["port"] or _host(row["upstream"]) or "-"),
     )
+
+
+def _host(url: str | None) -> str:
+    """What of an address tells one server from another."""
+    return urlsplit(url).netloc if url else ""
 
 
 def _idle(row: dict[str, Any]) -> str:

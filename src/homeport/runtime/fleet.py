@@ -298,6 +298,8 @@ class Fleet:
             narrator.starting(instance)
         if need_bytes := self._terms[key].need_bytes:
             await self._memory.until_free(need_bytes)
+        for before in self._before_it_on_its_port(instance):
+            await before.output.closed()
         instance.start()
 
     async def _stop(self, key: str, instance: ManagedInstance, why: str) -> None:
@@ -308,6 +310,12 @@ class Fleet:
             narrator.stopped(instance)
         self._act(self._scheduler.stopped(key, time.monotonic()))
         self._forget_if_gone(key)
+
+    def _before_it_on_its_port(self, instance: ManagedInstance) -> list[ManagedInstance]:
+        """Those that the last configuration gave the same port, and that finish their requests."""
+        others = (member for member in self._members.values() if member is not instance)
+        port = instance.model.port
+        return [member for member in others if port is not None and member.model.port == port]
 
     def _heir_of(self, instance: ManagedInstance) -> ManagedInstance | None:
         """The one that has taken its place."""

@@ -122,6 +122,11 @@ class Output:
                 self._news = asyncio.get_running_loop().create_future()
             await asyncio.shield(self._news)
 
+    async def closed(self) -> None:
+        """Returns when the instance is gone for good."""
+        while not self.is_closed:
+            await self.changed(self.next)
+
     def _wake(self) -> None:
         if self._news is not None:
             news, self._news = self._news, None

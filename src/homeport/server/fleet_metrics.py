@@ -24,6 +24,7 @@ from homeport.runtime.fleet import Fleet
 from homeport.runtime.managed import ManagedInstance
 from homeport.server.directory import Directory
 from homeport.server.metrics import Times
+from homeport.server.overview import state_of
 from homeport.spec import Endpoint
 
 _START_S: Final = (0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 900)
@@ -107,7 +108,7 @@ class FleetMetrics(Collector):
             state = instance.state
             if isinstance(instance, ManagedInstance):
                 does = self._fleet.residency(instance)
-                state = does.state
+                state = state_of(instance, does)
                 queued.add_metric([name], does.queued)
                 reserved.add_metric([name], does.reserved_bytes)
             for each in STATES:

@@ -7,6 +7,7 @@ import msgspec
 
 from homeport.errors import ClientError
 from homeport.lifecycle.machine import State
+from homeport.lifecycle.scheduler import Residency
 from homeport.routing.catalog import Entry
 from homeport.runtime.fleet import Fleet
 from homeport.runtime.instance import Instance
@@ -74,7 +75,7 @@ class Overview:
             aliases=entry.aliases,
             is_default=is_default,
             engine=endpoint.engine.engine if endpoint is not None else model.engine,
-            state=does.state,
+            state=state_of(instance, does),
             in_flight=does.in_flight,
             queued=does.queued,
             context_tokens=_context(endpoint) or model.ctx,
@@ -89,6 +90,11 @@ class Overview:
             pinned=model.pinned,
             runner=_runner(model),
         )
+
+
+def state_of(instance: ManagedInstance, does: Residency) -> State:
+    """As the fleet sees it: to it an engine is stopped that sleeps; a draining one takes no more."""
+    return instance.state if instance.state == "asleep" else does.state
 
 
 def _elsewhere(entry: Entry, instance: Instance, *, is_default: bool) -> Row:
