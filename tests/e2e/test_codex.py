@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from homeport.demo import demo_model_path
 from tests.support.codex import DUMMY_KEY, Codex, NpmMissingError, Run, installed
 from tests.support.engine import Answer, FakeEngine, ToolCall, When
 from tests.support.gateway import Gateway
@@ -268,15 +269,28 @@ def test_the_key_stays_here(
     assert DUMMY_KEY not in json.dumps(engine.chats())
 
 
+DEMO = """
+server: {{limits: {{max_tokens: 100}}}}
+models:
+  homeport-demo: {{path: {path}, ctx: 16384, max_tools: 1}}
+"""
+
+
 @pytest.mark.llamacpp
-@pytest.mark.slow_client  # ten thousand tokens of prompt, and a model that may talk on
-def test_on_the_demo_model(codex: Codex, demo_gateway: Gateway, tmp_path: Path) -> None:
-    run = codex.run(
-        "Hello",
-        base_url=demo_gateway.base_url,
-        folder=tmp_path,
-        model="homeport-demo",
-        context_tokens=16384,
-    )
+@pytest.mark.slow_client  # ten thousand tokens of prompt on a processor
+def test_on_the_demo_model(codex: Codex, tmp_path: Path) -> None:
+    """With all of Codex's tools before it the demo model calls one after the other and never ends;
+    ``max_tools`` is what homeport has for such models."""
+    config = tmp_path / "homeport.yaml"
+    config.write_text(DEMO.format(path=demo_model_path()), "utf-8")
+    with Gateway(tmp_path, "--config", str(config)) as gateway:
+        run = codex.run(
+            "Hello",
+            base_url=gateway.base_url,
+            folder=tmp_path,
+            model="homeport-demo",
+            context_tokens=16384,
+        )
+        gateway.assert_no_internal_error()
     assert_good_run(run)
     assert run.text.strip()
