@@ -21,7 +21,7 @@ from homeport.runtime.managed import ManagedInstance
 from homeport.runtime.output import Output
 from homeport.runtime.process import free_port
 from homeport.spec import Command, ModelSettings
-from tests.runtime.conftest import fetch, until
+from tests.runtime.conftest import fetch, survivors, until
 from tests.support.fake_docker import FakeDocker
 
 HOLDER = """
@@ -285,9 +285,11 @@ async def test_a_container_that_outlived_the_shim_is_removed_at_the_next_start(
     ((path, record),) = ledger.read()
     assert record is not None
     assert record.container == NAME
+    clients = held.shim.children()
     held.shim.suspend()
     held.kill()
     held.shim.kill()
+    assert survivors(clients) == []  # else it is ended with its tree, and passes the signal on
     assert lives(pid)
     # Its label says that this process started it (``started``): as if that one had gone.
     listed = container.Ours.listed

@@ -15,8 +15,10 @@ A container that an unclean end has left holds its port and, much worse, the GPU
 whose homeport has gone are removed before a start, too.
 """
 
+import asyncio
 import math
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -91,12 +93,9 @@ class EngineContainer:
         Without grace it is killed. May be called at any time, also again."""
         ask_s = CLIENT_END_S
         try:
-            if self.exit_status is None and grace_s > 0:
-                words = ("stop", "-t", str(math.ceil(grace_s)), self._name)
-                said = await docker.run(
-                    self._docker, *words, within_s=math.ceil(grace_s) + docker.BRIEF_S
-                )
-                log.debug("container.stop", name=self._name, status=said.status, said=said.err)
+            if self.exit_status is None and grace_s > 0 and await self._ask(math.ceil(grace_s)):
+                with suppress(TimeoutError):  # it ends by itself, with the engine's status
+                    await asyncio.wait_for(self._client.wait(), CLIENT_END_S)
         except OSError as error:  # the program has been uninstalled meanwhile
             log.warning("container.not_stopped", name=self._name, error=error.strerror)
         except BaseException:
@@ -105,6 +104,13 @@ class EngineContainer:
         finally:
             status = await self._client.stop(min(ask_s, grace_s))
         return status
+
+    async def _ask(self, grace_s: int) -> bool:
+        """Tell the daemon to stop it. False when there is none yet, or no answer."""
+        words = ("stop", "-t", str(grace_s), self._name)
+        said = await docker.run(self._docker, *words, within_s=grace_s + docker.BRIEF_S)
+        log.debug("container.stop", name=self._name, status=said.status, said=said.err)
+        return said.status == 0
 
     def tail(self, lines: int = TAIL_LINES) -> str:
         return self._client.tail(lines)
