@@ -7,7 +7,9 @@ import json
 import pytest
 
 from homeport.cli.serve_cmd import JsonNarrator, TerminalNarrator
+from homeport.errors import ConfigError
 from homeport.runtime.discovery import Found
+from homeport.server.admin import Reloaded
 from homeport.runtime.leftovers import Leftovers
 from homeport.spec import Endpoint, EngineFacts, ModelFacts
 
@@ -80,3 +82,22 @@ def test_programs_hear_it_too(capsys: pytest.CaptureFixture[str]) -> None:
         "engine": "llamacpp",
         "models": [{"model": "model-x", "context_tokens": 32768}],
     }
+
+
+ERROR = ConfigError("is wrong", where="f:1", key="a.b", hint="mend it")
+
+
+def test_a_reload_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    done = Reloaded(added=("new",), adjusted=("same",))
+    TerminalNarrator().reloaded(done)
+    TerminalNarrator().reload_failed((ERROR,))
+    assert capsys.readouterr().err == (
+        "configuration read anew: added new; changed, with the engine as it is: same\n"
+        "error: f:1: a.b: is wrong\n  hint: mend it\n"
+        "the configuration was not taken up; everything goes on as before\n"
+    )
+    JsonNarrator().reloaded(done)
+    JsonNarrator().reload_failed((ERROR,))
+    good, bad = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert (good["event"], good["added"], good["removed"]) == ("reloaded", ["new"], [])
+    assert bad == {"event": "reload_failed", "errors": [str(ERROR)]}

@@ -136,8 +136,8 @@ def _plain(url: str) -> str:
     """As the files have it: scheme, host, port; ``/v1`` behind it does not matter."""
     url = url if "://" in url else f"http://{url}"
     url = url.rstrip("/").removesuffix("/v1")
-    parts = urlsplit(url)
     try:
+        parts = urlsplit(url)
         good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:
         good = False
