@@ -9,8 +9,8 @@ import pytest
 from homeport.cli.serve_cmd import JsonNarrator, TerminalNarrator
 from homeport.errors import ConfigError
 from homeport.runtime.discovery import Found
-from homeport.server.admin import Reloaded
 from homeport.runtime.leftovers import Leftovers
+from homeport.server.admin import Reloaded
 from homeport.spec import Endpoint, EngineFacts, ModelFacts
 
 URL = "http://127.0.0.1:8080"
