@@ -8,7 +8,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-clients test-engines test-vllm test-engine-flags test-mutations check venv venv-test format lock demo-eval bench clean
+.PHONY: help serve test test-clients test-engines test-vllm test-engine-flags test-store test-mutations check venv venv-test format lock demo-eval bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -52,6 +52,9 @@ test-engine-flags: $(VENV)/.test ## compare what we know of the engines' flags w
 
 test-engines: $(VENV)/.test ## run all that real engines do, the long scenarios and faults too
 	@$(BIN)/python -m pytest --slow-engines -m "llamacpp or mlx or faults or slow_engines" $(ARGS)
+
+test-store: $(VENV)/.test ## run all that databases do, 50 000 records through a crash too
+	@$(BIN)/python -m pytest --slow-store tests/store $(ARGS)
 
 test-mutations: $(VENV)/.test ## show that the tests of the translation fail when a rule is off
 	@$(BIN)/python -m tests.wire.mutate $(ARGS)

@@ -1,0 +1,1 @@
+"""What is remembered of requests: counts, times and names, in a database."""

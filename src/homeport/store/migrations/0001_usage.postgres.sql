@@ -1,0 +1,42 @@
+CREATE TABLE homeport_usage (
+    at timestamptz NOT NULL,
+    request_id text NOT NULL,
+    key text NOT NULL,
+    client text NOT NULL,
+    client_version text NOT NULL,
+    session text NOT NULL,
+    agent text NOT NULL,
+    asked_model text NOT NULL,
+    model text NOT NULL,
+    deployment text,
+    engine text,
+    dialect text NOT NULL,
+    engine_dialect text,
+    stream boolean NOT NULL,
+    prompt_tokens bigint,
+    cached_tokens bigint,
+    completion_tokens bigint,
+    duration_s double precision NOT NULL,
+    waited_s double precision NOT NULL,
+    first_token_s double precision,
+    tokens_per_s double precision,
+    status integer NOT NULL,
+    stop_reason text,
+    tool_calls integer NOT NULL,
+    error text,
+    bytes_in bigint NOT NULL,
+    bytes_out bigint NOT NULL,
+    PRIMARY KEY (at, request_id)
+);
+
+CREATE TABLE homeport_capture (
+    at timestamptz NOT NULL,
+    request_id text NOT NULL,
+    expires timestamptz NOT NULL,
+    key text NOT NULL,
+    model text NOT NULL,
+    session text NOT NULL,
+    request text NOT NULL,
+    response text NOT NULL,
+    PRIMARY KEY (at, request_id)
+);

@@ -1,0 +1,42 @@
+CREATE TABLE homeport_usage (
+    at_us INTEGER NOT NULL,
+    request_id TEXT NOT NULL,
+    key TEXT NOT NULL,
+    client TEXT NOT NULL,
+    client_version TEXT NOT NULL,
+    session TEXT NOT NULL,
+    agent TEXT NOT NULL,
+    asked_model TEXT NOT NULL,
+    model TEXT NOT NULL,
+    deployment TEXT,
+    engine TEXT,
+    dialect TEXT NOT NULL,
+    engine_dialect TEXT,
+    stream INTEGER NOT NULL,
+    prompt_tokens INTEGER,
+    cached_tokens INTEGER,
+    completion_tokens INTEGER,
+    duration_s REAL NOT NULL,
+    waited_s REAL NOT NULL,
+    first_token_s REAL,
+    tokens_per_s REAL,
+    status INTEGER NOT NULL,
+    stop_reason TEXT,
+    tool_calls INTEGER NOT NULL,
+    error TEXT,
+    bytes_in INTEGER NOT NULL,
+    bytes_out INTEGER NOT NULL,
+    PRIMARY KEY (at_us, request_id)
+) WITHOUT ROWID;
+
+CREATE TABLE homeport_capture (
+    at_us INTEGER NOT NULL,
+    request_id TEXT NOT NULL,
+    expires_us INTEGER NOT NULL,
+    key TEXT NOT NULL,
+    model TEXT NOT NULL,
+    session TEXT NOT NULL,
+    request TEXT NOT NULL,
+    response TEXT NOT NULL,
+    PRIMARY KEY (at_us, request_id)
+);

@@ -1,0 +1,53 @@
+"""Statements that SQLite and PostgreSQL have in common, and the little in which they differ. Pure."""
+
+from typing import Final, NamedTuple
+
+from homeport.store.base import By, Capture, Filter, UsageRecord
+
+USAGE: Final = "homeport_usage"
+CAPTURE: Final = "homeport_capture"
+FIELDS: Final = UsageRecord.__struct_fields__
+CAPTURE_FIELDS: Final = Capture.__struct_fields__
+
+
+class Spelling(NamedTuple):
+    """How one database says it."""
+
+    mark: str
+    """Where a value is put in."""
+    at: str
+    """The column of the time."""
+    instant: str
+    """A time, given as microseconds."""
+    last_us: str
+    """The latest time of a group, as microseconds."""
+    day: str
+    """The day of a time, as text."""
+
+
+def aggregates(wanted: Filter, spelling: Spelling) -> tuple[str, list[int]]:
+    """The query, and the values that go into it; columns as ``Aggregate`` has them."""
+    names: dict[By, str] = {
+        "model": "model",
+        "key": "key",
+        "client": "client",
+        "day": spelling.day,
+    }
+    where, values = [f"{spelling.at} >= {spelling.instant}"], [wanted.since_us]
+    if wanted.until_us is not None:
+        where.append(f"{spelling.at} < {spelling.instant}")
+        values.append(wanted.until_us)
+    query = f"""
+        SELECT {names[wanted.by]} AS name,
+               count(*),
+               count(*) FILTER (WHERE error IS NOT NULL AND error <> 'left'),
+               count(*) FILTER (WHERE error = 'left'),
+               CAST(coalesce(sum(prompt_tokens), 0) AS bigint),
+               CAST(coalesce(sum(cached_tokens), 0) AS bigint),
+               CAST(coalesce(sum(completion_tokens), 0) AS bigint),
+               avg(first_token_s),
+               avg(tokens_per_s),
+               coalesce(sum(waited_s), 0.0),
+               {spelling.last_us}
+        FROM {USAGE} WHERE {" AND ".join(where)} GROUP BY 1 ORDER BY 1"""
+    return query, values
