@@ -47,6 +47,9 @@ much memory, and may not answer at all."""
 FOREIGN_S = 2.0
 """Where we are not subreaper, the dead of a group are collected by others, and may lie there until
 then. They are not waited for any longer."""
+AGAIN_S = 1.0
+"""When the gateway has gone, the end command runs once more after so long: what a client that was killed
+had asked for last may have come true only after the first time."""
 AT_END = "--at-end"
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -68,9 +71,12 @@ def main(argv: list[str]) -> int:
     except OSError as error:
         print(f"cannot start {argv[0]}: {error.strerror}", file=sys.stderr)  # noqa: T201
         return 127
-    status = _watch(engine, wakeup)
+    status, has_gone = _watch(engine, wakeup)
     if at_end:
         _run_briefly(at_end)
+        if has_gone:
+            time.sleep(AGAIN_S)
+            _run_briefly(at_end)
     return status
 
 
@@ -82,8 +88,9 @@ def _split(argv: list[str]) -> tuple[list[str], list[str]]:
     return argv[1:end], argv[end + 1 :]
 
 
-def _watch(engine: int, wakeup: int) -> int:
-    """Wait for one of the three things of the module's docstring; return the exit status."""
+def _watch(engine: int, wakeup: int) -> tuple[int, bool]:
+    """Wait for one of the three things of the module's docstring; return the exit status, and whether
+    the gateway went without a word."""
     poll = select.poll()
     poll.register(0, select.POLLIN | select.POLLHUP)
     poll.register(wakeup, select.POLLIN)
@@ -94,10 +101,10 @@ def _watch(engine: int, wakeup: int) -> int:
         status, _ = _reap(engine)
         if status is not None:  # 3.
             _end_tree(engine, grace_s=GRACE_S)
-            return status
+            return status, False
         if 0 in ready and not os.read(0, 4096):  # 1.
             status = _end_tree(engine, grace_s=0.0 if asked else GRACE_S)
-            return 128 + signal.SIGKILL if status is None else status
+            return (128 + signal.SIGKILL if status is None else status), not asked
         if any(number in _SIGNALS for number in numbers):  # 2.
             asked = True
             _signal_tree(engine, signal.SIGTERM)
