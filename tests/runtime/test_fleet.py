@@ -362,3 +362,34 @@ async def test_memory_is_measured_again_after_a_while(pids_file: Path, monkeypat
         await until(lambda: made.fleet.snapshot()["it"].reserved_bytes == 7)
     finally:
         await made.fleet.close()
+
+
+async def test_after_closing_nothing_is_started(pids_file: Path) -> None:
+    made = Engines(ONE, pids_file)
+    one, two = made.add("one"), made.add("two")
+    with one.lease() as lease:
+        await lease.ready()
+        waiting = asyncio.create_task(ask(two))
+        await until(lambda: made.fleet.waiting == 1)
+        await made.fleet.close()
+    with pytest.raises(UpstreamError, match="stopping"):
+        await waiting
+    await asyncio.sleep(0.05)
+    assert (one.state, two.state) == ("stopped", "stopped")
+    assert len(made.pids()) == 1
+
+
+async def test_memory_that_cannot_be_looked_at_keeps_nobody_waiting(pids_file: Path) -> None:
+    class Blind:
+        async def until_free(self, need_bytes: int) -> None:
+            raise OSError("no such file")
+
+        async def used_bytes(self, instance: ManagedInstance) -> None:
+            return None
+
+    made = Engines(ONE, pids_file)
+    made.fleet = Fleet(ONE, memory=Blind())
+    try:
+        await ask(made.add("it"))
+    finally:
+        await made.fleet.close()

@@ -115,7 +115,7 @@ class Fleet:
         self._timer: asyncio.TimerHandle | None = None
         self._work: dict[str, asyncio.Task[None]] = {}
         """What is being done to an engine: one thing at a time."""
-        self._arrivals: list[asyncio.Future[None]] = []
+        self._is_closed = False
 
     def __repr__(self) -> str:
         return f"Fleet({list(self._members.values())!r}, waiting={self.waiting})"
@@ -188,6 +188,7 @@ class Fleet:
 
     async def close(self) -> None:
         """Stop all engines, at once and side by side; nothing is started any more."""
+        self._is_closed = True
         if self._timer is not None:
             self._timer.cancel()
         for task in self._work.values():
@@ -247,6 +248,8 @@ class Fleet:
 
     def _act(self, effects: Iterable[Effect]) -> None:
         for effect in effects:
+            if self._is_closed:
+                return  # who waits has been told; nothing is started any more
             match effect:
                 case Grant(ticket):
                     self._leases[ticket].settle(None)
@@ -297,7 +300,10 @@ class Fleet:
         for narrator in self._narrators:
             narrator.starting(instance)
         if need_bytes := self._terms[key].need_bytes:
-            await self._memory.until_free(need_bytes)
+            try:
+                await self._memory.until_free(need_bytes)
+            except Exception:  # not knowing is no reason to leave requests waiting
+                log.exception("memory.unknown", instance=instance.id)
         for before in self._before_it_on_its_port(instance):
             await before.output.closed()
         instance.start()
@@ -374,6 +380,8 @@ class Fleet:
             instance.output.close()
 
     def _set_timer(self) -> None:
+        if self._is_closed:
+            return
         wake = self._scheduler.next_wake(time.monotonic())
         if self._timer is not None:
             if wake is not None and self._timer.when() <= wake:

@@ -86,6 +86,12 @@ class SlotFiles:
         """Save all slots that hold much. What cannot be saved is lost, as without this."""
         if str(self.folder) not in command.argv:
             return
+        try:
+            await self._save(model_id, command, endpoint)
+        except OSError as error:
+            log.warning("slots.not_saved", instance=model_id, error=error.strerror)
+
+    async def _save(self, model_id: str, command: Command, endpoint: Endpoint) -> None:
         files: list[tuple[int, Path]] = []
         for slot in range(endpoint.model.slots or 1):
             path = self.folder / f"{next(self._numbers)}.kv"
