@@ -48,8 +48,8 @@ FOREIGN_S = 2.0
 """Where we are not subreaper, the dead of a group are collected by others, and may lie there until
 then. They are not waited for any longer."""
 AGAIN_S = 1.0
-"""When the gateway has gone, the end command runs once more after so long: what a client that was killed
-had asked for last may have come true only after the first time."""
+"""When the gateway has gone, the end command runs once more after so long: what a client that was
+killed had asked for last may have come true only after the first time."""
 AT_END = "--at-end"
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
