@@ -6,7 +6,7 @@ HTTP comes in as ``Fetch``; what the answers mean is judged by ``engines.detect`
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import msgspec
@@ -22,6 +22,21 @@ Fetch = Callable[[str, Mapping[str, str], float], Awaitable[tuple[int, Mapping[s
 """``GET url`` with these headers within so many seconds: status, headers, body.
 
 Raises ``UpstreamError`` when no answer came."""
+
+
+class Post(Protocol):
+    """A ``Fetch`` that can say something, too (``upstream.Client.fetch``)."""
+
+    async def __call__(
+        self,
+        url: str,
+        headers: dict[str, str] | None = None,
+        timeout_s: float = ...,
+        *,
+        method: str = ...,
+        body: bytes = ...,
+    ) -> tuple[int, dict[str, str], bytes]: ...
+
 
 ANSWER_TIMEOUT_S = 5.0
 """For one probe request; a healthy server answers in milliseconds, a loaded Python one in seconds."""

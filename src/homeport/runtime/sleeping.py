@@ -7,13 +7,14 @@ Mode" in its documentation); they exist only in a server that was started with
 ``--enable-sleep-mode`` and ``VLLM_SERVER_DEV_MODE=1``. Not verified on a GPU.
 """
 
-from typing import Final, Literal, Protocol
+from typing import Final, Literal
 
 import msgspec
 import structlog
 
 from homeport.engines.anthropic_messages import auth_headers
 from homeport.errors import UpstreamError
+from homeport.runtime.probe import Post
 from homeport.spec import Endpoint
 
 log = structlog.get_logger()
@@ -24,20 +25,6 @@ and is done while the readiness probe asks."""
 RELOAD_S: Final = 600.0
 
 Level = Literal[1, 2]
-
-
-class Post(Protocol):
-    """``upstream.Client.fetch``."""
-
-    async def __call__(
-        self,
-        url: str,
-        headers: dict[str, str] | None = None,
-        timeout_s: float = ...,
-        *,
-        method: str = ...,
-        body: bytes = ...,
-    ) -> tuple[int, dict[str, str], bytes]: ...
 
 
 class Sleeper:

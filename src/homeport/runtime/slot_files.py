@@ -17,13 +17,14 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import msgspec
 import structlog
 
 from homeport.engines.anthropic_messages import auth_headers
 from homeport.errors import UpstreamError
+from homeport.runtime.probe import Post
 from homeport.spec import MIB, Command, Endpoint
 
 log = structlog.get_logger()
@@ -33,20 +34,6 @@ LEAST_TOKENS: Final = 256
 """What is read again sooner than it is written is not kept."""
 TIMEOUT_S: Final = 30.0
 """For one slot: ten gigabytes at the speed of a slow disk. A switch does not wait any longer."""
-
-
-class Post(Protocol):
-    """``upstream.Client.fetch``."""
-
-    async def __call__(
-        self,
-        url: str,
-        headers: dict[str, str] | None = None,
-        timeout_s: float = ...,
-        *,
-        method: str = ...,
-        body: bytes = ...,
-    ) -> tuple[int, dict[str, str], bytes]: ...
 
 
 class _Saved(msgspec.Struct, frozen=True):
