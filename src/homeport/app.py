@@ -24,7 +24,7 @@ import uvloop
 
 from homeport.config import keys
 from homeport.demo import demo_model_path
-from homeport.engines.probes import Finding, Probe
+from homeport.engines.findings import Finding, Probe
 from homeport.engines.records import Record, learned
 from homeport.errors import RequestFault
 from homeport.reload import Narrator as ReloadNarrator

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from homeport.config import dialects
-from homeport.engines.probes import Finding
+from homeport.engines.findings import Finding
 from homeport.engines.records import Record
 
 RECORD = Record(engine="vllm", version="0.32", model="m", findings={"stop": Finding("yes", "x")})

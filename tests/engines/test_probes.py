@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homeport.engines.probes import PROBES, Finding, Probe, Reply, probes_for
+from homeport.engines.findings import Finding, Probe, Reply
+from homeport.engines.probes import PROBES, probes_for
 
 BY_FEATURE = {probe.feature: probe for probe in PROBES}
 

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from homeport.engines.detect import FACTS
-from homeport.engines.probes import Finding, Result
+from homeport.engines.findings import Finding, Result
 from homeport.engines.records import Record, engine_facts, learned, model_facts, record_for
 from homeport.spec import Endpoint, EngineFacts, ModelFacts
 

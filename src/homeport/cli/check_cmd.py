@@ -15,7 +15,8 @@ import msgspec
 from homeport.cli import output, serve_cmd
 from homeport.config import dialects, load
 from homeport.engines import records
-from homeport.engines.probes import PROBES, Finding, Probe
+from homeport.engines.findings import Finding, Probe
+from homeport.engines.probes import PROBES
 from homeport.errors import ConfigError, UpstreamError
 from homeport.spec import Endpoint, ModelSettings, Settings
 

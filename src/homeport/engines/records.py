@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from homeport.engines.probes import Finding
+from homeport.engines.findings import Finding
 from homeport.spec import Endpoint, EngineFacts, EngineName, Feature, ModelFacts
 
 SCHEMA_PROBES: Final = (

@@ -12,7 +12,8 @@ from typing import Final, Protocol
 import msgspec
 
 from homeport.engines.anthropic_messages import VERSION, auth_headers
-from homeport.engines.probes import Ask, Finding, Probe, Reply, probes_for
+from homeport.engines.findings import Ask, Finding, Probe, Reply
+from homeport.engines.probes import probes_for
 from homeport.errors import RequestFault, UpstreamError
 from homeport.spec import Endpoint
 
