@@ -18,7 +18,7 @@ import msgspec
 from homeport.engines import llamacpp, mlx, vllm
 from homeport.errors import ClientError, RequestFault, UpstreamError
 from homeport.spec import EngineFacts, ModelFacts
-from homeport.wire import anthropic, faults, openai_chat, openai_chat_answer
+from homeport.wire import anthropic, anthropic_answer, faults, openai_chat, openai_chat_answer
 from homeport.wire.anthropic_stream import AnthropicStream
 from homeport.wire.events import Failure, Usage, UsageReport
 from homeport.wire.passthrough import ChatRelay, relay_body
@@ -134,7 +134,7 @@ def _whole(case: Case) -> tuple[bytes, Usage | None]:
         if isinstance(event, Failure):
             raise UpstreamError(event.kind, event.message, tokens=event.tokens)
     usage = next((event.usage for event in events if isinstance(event, UsageReport)), None)
-    body = anthropic.encode_message(
+    body = anthropic_answer.encode_message(
         events, message_id=MESSAGE_ID, model=model, context_tokens=MODEL.context_tokens
     )
     return body, usage

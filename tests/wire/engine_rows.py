@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from homeport.server import metrics, responses
 from homeport.wire import (
-    anthropic,
+    anthropic_answer,
     anthropic_stream,
     openai_chat_stream,
     openai_responses_answer,
@@ -14,7 +14,7 @@ from homeport.wire import (
 )
 from tests.wire.mutations import Code, Mutation
 
-A, RR, Relay = anthropic, responses_relay, responses_relay.ResponsesRelay
+AA, RR, Relay = anthropic_answer, responses_relay, responses_relay.ResponsesRelay
 Call, Restoring = responses.ResponsesCall, responses_relay._Restoring
 
 ROWS: dict[str, tuple[Mutation, ...]] = {
@@ -81,16 +81,16 @@ ROWS: dict[str, tuple[Mutation, ...]] = {
     ),
     # ----------------------------------------------------------------- 3.14
     "3.14 Anthropic's counts": (
-        Code(A.usage_of, "total = summed(usage)", "total = usage"),
+        Code(AA.usage_of, "total = summed(usage)", "total = usage"),
         Code(rounds.RoundUsage.feed, "earlier=self._earlier", "earlier=()"),
     ),
     "3.14 Anthropic's iterations": (
-        Code(A.usage_of, "if usage.earlier:", "if False:"),
-        Code(A.usage_of, "for one in rounds(usage)", "for one in rounds(usage)[:-1]"),
+        Code(AA.usage_of, "if usage.earlier:", "if False:"),
+        Code(AA.usage_of, "for one in rounds(usage)", "for one in rounds(usage)[:-1]"),
     ),
     "3.14 Anthropic's server_tool_use": (
-        Code(A.searched, "+ (search.error is None)", "+ 1"),
-        Code(A.encode_message, "requests = searched(requests, event)", "pass"),
+        Code(AA.searched, "+ (search.error is None)", "+ 1"),
+        Code(AA.encode_message, "requests = searched(requests, event)", "pass"),
         Code(
             anthropic_stream.AnthropicStream._search,
             "self._searches = searched(self._searches, search)",
@@ -99,7 +99,7 @@ ROWS: dict[str, tuple[Mutation, ...]] = {
     ),
     "3.14 stop reasons": (
         Code(
-            A.stop_reason_of,
+            AA.stop_reason_of,
             "if usage and context_tokens and _total(usage) >= context_tokens:",
             "if usage and context_tokens and _total(summed(usage)) >= context_tokens:",
         ),

@@ -19,6 +19,7 @@ from homeport.engines import llamacpp, mlx, ollama, openai_compatible, sglang, t
 from homeport.server import answer_stream, asking, calls, context_fit, proxy, responses
 from homeport.wire import (
     anthropic,
+    anthropic_answer,
     anthropic_stream,
     anthropic_tools,
     anthropic_upstream,
@@ -103,7 +104,13 @@ def _marks(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[str]:
 
 # --------------------------------------------------------------------------- the rows
 
-A, T, C, S = anthropic, anthropic_tools, openai_chat, anthropic_stream.AnthropicStream
+A, AA, T, C, S = (
+    anthropic,
+    anthropic_answer,
+    anthropic_tools,
+    openai_chat,
+    anthropic_stream.AnthropicStream,
+)
 D, Calls, Call = openai_chat_answer.Decoder, openai_chat_answer._Calls, openai_chat_answer._Call
 R, RA, RS = openai_responses, openai_responses_answer, openai_responses_stream.ResponsesStream
 BLOCKS, FINISH = anthropic.BLOCKS, openai_chat_answer.FINISH
@@ -141,8 +148,8 @@ ROWS: dict[str, tuple[Mutation, ...]] = {
     ),
     "3.1 max_tokens: 0": (
         Code(C.encode, "max(1, request.max_tokens or 1)", "request.max_tokens"),
-        Code(A.prewarmed, "                pass", "                kept.append(event)"),
-        Code(A.prewarmed, "usage.prompt_tokens, 0,", "usage.prompt_tokens, 1,"),
+        Code(AA.prewarmed, "                pass", "                kept.append(event)"),
+        Code(AA.prewarmed, "usage.prompt_tokens, 0,", "usage.prompt_tokens, 1,"),
     ),
     "3.1 stop_sequences": (
         Code(A._request, "wire.stop_sequences or () if s)", "wire.stop_sequences or ())"),
@@ -435,7 +442,7 @@ ROWS: dict[str, tuple[Mutation, ...]] = {
     "3.1 disable_parallel_tool_use": (
         Code(A._request, "False if choice and choice.disable_parallel_tool_use else None", "None"),
         Code(C._put_tools, " and engine.parallel_tool_calls", ""),
-        Code(A.encode_message, "if not (single_call and calls)", "if True"),
+        Code(AA.encode_message, "if not (single_call and calls)", "if True"),
     ),
     "3.1 last turn is the assistant's": (
         Code(C.encode, "body.update(engine.prefill)", "pass"),
@@ -466,8 +473,8 @@ ROWS: dict[str, tuple[Mutation, ...]] = {
         ),
     ),
     # ----------------------------------------------------------------- 3.2
-    "3.2 id": (Code(A.encode_message, '"id": message_id', '"id": "chatcmpl-9"'),),
-    "3.2 model": (Code(A.encode_message, '"model": model', '"model": "theirs"'),),
+    "3.2 id": (Code(AA.encode_message, '"id": message_id', '"id": "chatcmpl-9"'),),
+    "3.2 model": (Code(AA.encode_message, '"model": model', '"model": "theirs"'),),
     "3.2 reasoning_content, reasoning": (
         Code(D._delta, "delta.reasoning_content or delta.reasoning", "delta.reasoning_content"),
         Code(D._delta, "delta.reasoning_content or delta.reasoning", "delta.reasoning"),
@@ -476,13 +483,13 @@ ROWS: dict[str, tuple[Mutation, ...]] = {
             "delta.reasoning_content or delta.reasoning",
             '(delta.reasoning_content or "") + (delta.reasoning or "")',
         ),
-        Code(A.encode_message, "if thinking:", "if False:"),
+        Code(AA.encode_message, "if thinking:", "if False:"),
     ),
     "3.2 reasoning_content … its signature": (
-        Code(A.encode_message, '"signature": SIGNATURE', '"signature": ""'),
+        Code(AA.encode_message, '"signature": SIGNATURE', '"signature": ""'),
     ),
     "3.2 content, text or parts": (
-        Code(A.encode_message, "if any(text):", "if True:"),
+        Code(AA.encode_message, "if any(text):", "if True:"),
         Code(D._delta, '"".join(part.text or "" for part in text)', "None"),
     ),
     "3.2 refusal": (
@@ -490,14 +497,14 @@ ROWS: dict[str, tuple[Mutation, ...]] = {
         Code(D._finished, 'reason == "end" and self._has_refusal', "False"),
     ),
     "3.2 tool_calls": (
-        Code(A.encode_message, "in calls.values():", "in ():"),
-        Code(A.encode_message, '"name": start.name', '"name": "x"'),
+        Code(AA.encode_message, "in calls.values():", "in ():"),
+        Code(AA.encode_message, '"name": start.name', '"name": "x"'),
     ),
     "3.2 arguments that are no JSON object": (
-        Code(A.input_of, 'return {"__raw_arguments": arguments}', "return {}"),
-        Code(A.input_of, 'else {"__raw_arguments": arguments}', "else {}"),
+        Code(AA.input_of, 'return {"__raw_arguments": arguments}', "return {}"),
+        Code(AA.input_of, 'else {"__raw_arguments": arguments}', "else {}"),
     ),
-    '3.2 arguments "", null': (Code(A.input_of, "if not arguments.strip():", "if False:"),),
+    '3.2 arguments "", null': (Code(AA.input_of, "if not arguments.strip():", "if False:"),),
     "3.2 arguments as an object": (
         Code(
             openai_chat_answer._arguments,
@@ -521,21 +528,21 @@ ROWS: dict[str, tuple[Mutation, ...]] = {
         Code(D._finished, "(choice.stop_reason, choice.matched_stop)", "(choice.stop_reason,)"),
         Code(D._finished, "(choice.stop_reason, choice.matched_stop)", "(choice.matched_stop,)"),
         Code(D._finished, "if isinstance(s, str)", "if s is not None"),
-        Code(A.stop_reason_of, "if called_tools:", "if False:"),
+        Code(AA.stop_reason_of, "if called_tools:", "if False:"),
     ),
     "3.2 tool_calls, function_call": (
-        Code(A.stop_reason_of, 'elif reason == "tool_use":', "elif False:"),
+        Code(AA.stop_reason_of, 'elif reason == "tool_use":', "elif False:"),
         Entry(FINISH, "tool_calls", "length"),
         Entry(FINISH, "function_call", "length"),
     ),
     "3.2 length": (
-        Entry(A.STOP_REASONS, "length", "end_turn"),
-        Code(A.stop_reason_of, 'reason = "context_length"', "pass"),
-        Code(A.stop_reason_of, " and _total(usage) >= context_tokens", ""),
+        Entry(AA.STOP_REASONS, "length", "end_turn"),
+        Code(AA.stop_reason_of, 'reason = "context_length"', "pass"),
+        Code(AA.stop_reason_of, " and _total(usage) >= context_tokens", ""),
     ),
     "3.2 content_filter": (
         Entry(FINISH, "content_filter", "end"),
-        Entry(A.STOP_REASONS, "refusal", "end_turn"),
+        Entry(AA.STOP_REASONS, "refusal", "end_turn"),
     ),
     "3.2 abort, error": (Entry(FINISH, "abort", "end"), Entry(FINISH, "error", "end")),
     "3.2 other reasons": (
@@ -546,34 +553,34 @@ ROWS: dict[str, tuple[Mutation, ...]] = {
         ),
     ),
     "3.2 nothing at all": (
-        Code(A.encode_message, '"content": content,', '"content": content or None,'),
+        Code(AA.encode_message, '"content": content,', '"content": content or None,'),
     ),
     "3.2 prompt_tokens, cached_tokens": (
-        Code(A._counts, "usage.prompt_tokens - cached", "usage.prompt_tokens"),
-        Code(A._counts, '"cache_read_input_tokens": cached', '"cache_read_input_tokens": 0'),
+        Code(AA._counts, "usage.prompt_tokens - cached", "usage.prompt_tokens"),
+        Code(AA._counts, '"cache_read_input_tokens": cached', '"cache_read_input_tokens": 0'),
         Code(
-            A._counts,
+            AA._counts,
             "min(usage.cached_tokens or 0, usage.prompt_tokens)",
             "usage.cached_tokens or 0",
         ),
     ),
     "3.2 cache writes": (
         Code(
-            A._counts,
+            AA._counts,
             '"cache_creation_input_tokens": 0',
             '"cache_creation_input_tokens": usage.prompt_tokens - cached',
         ),
     ),
     "3.2 reasoning_tokens": (
-        Code(A.usage_of, 'None if thinking is None else {"thinking_tokens": thinking}', "None"),
+        Code(AA.usage_of, 'None if thinking is None else {"thinking_tokens": thinking}', "None"),
     ),
     "3.2 no usage": (
         Code(S._end, "Usage(self._estimate, self._deltas)", "Usage(0, 0)"),
-        Code(A.encode_message, "Usage(0, 0)", "Usage(1, 1)"),
+        Code(AA.encode_message, "Usage(0, 0)", "Usage(1, 1)"),
     ),
     "3.2 further choices, logprobs, timings": (
         Code(D._chunk, "chunk.choices[0]", "chunk.choices[-1]"),
-        Code(A.encode_message, '"role": "assistant",', '"role": "assistant", "timings": {},'),
+        Code(AA.encode_message, '"role": "assistant",', '"role": "assistant", "timings": {},'),
     ),
     # ----------------------------------------------------------------- 3.3
     "3.3 1": (
@@ -715,7 +722,7 @@ ROWS: dict[str, tuple[Mutation, ...]] = {
     ),
     "3.3 21": (
         Code(S._tool_start, "if self._single_call and", "if False and"),
-        Code(A.encode_message, "if not (single_call and calls)", "if True"),
+        Code(AA.encode_message, "if not (single_call and calls)", "if True"),
         Code(serial_calls.SerialCalls.feed, "if self._single_call and", "if False and"),
     ),
     "3.3 22": (

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from homeport.wire.anthropic import (
+from homeport.wire.anthropic_answer import (
     continued,
     encode_message,
     input_of,

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from homeport.errors import ClientError, InternalError, UpstreamError
-from homeport.wire.anthropic import message_usage_of
+from homeport.wire.anthropic_answer import message_usage_of
 from homeport.wire.anthropic_stream import AnthropicStream, PrewarmStream
 from homeport.wire.events import (
     End,

@@ -13,7 +13,13 @@ from homeport.engines import llamacpp, mlx, ollama, openai_compatible, sglang, t
 from homeport.server.calls import AnthropicCall
 from homeport.server.responses import ResponsesCall
 from homeport.spec import Endpoint, EngineFacts, ModelFacts
-from homeport.wire import anthropic, anthropic_upstream, openai_chat, openai_chat_neutral
+from homeport.wire import (
+    anthropic,
+    anthropic_answer,
+    anthropic_upstream,
+    openai_chat,
+    openai_chat_neutral,
+)
 from homeport.wire.events import End, Event, Finish, TextDelta, ToolCallDelta, ToolCallStart
 from homeport.wire.openai_chat_answer import decode_body
 from homeport.wire.openai_chat_stream import ChatStream
@@ -262,7 +268,7 @@ def test_one_choice_and_nothing_of_the_engines_own() -> None:
         for i, text in enumerate(("first", "second"))
     ]
     body = {"id": "c", "choices": choices, "timings": {"prompt_ms": 1}, "system_fingerprint": "b1"}
-    made = anthropic.encode_message(
+    made = anthropic_answer.encode_message(
         decode_body(msgspec.json.encode(body)), message_id="msg_1", model="m"
     )
     assert [block["text"] for block in json.loads(made)["content"]] == ["first"]
@@ -288,7 +294,7 @@ def test_tokens_of_thinking_are_named() -> None:
         "completion_tokens_details": {"reasoning_tokens": 5},
     }
     body = {"choices": [{"message": {"content": "x"}, "finish_reason": "stop"}], "usage": usage}
-    made = anthropic.encode_message(
+    made = anthropic_answer.encode_message(
         decode_body(json.dumps(body).encode()), message_id="msg_1", model="m"
     )
     assert json.loads(made)["usage"]["output_tokens_details"] == {"thinking_tokens": 5}

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from homeport.errors import ClientError
 from homeport.wire import faults
-from homeport.wire.anthropic import encode_message
+from homeport.wire.anthropic_answer import encode_message
 from homeport.wire.anthropic_stream import AnthropicStream
 from homeport.wire.events import (
     End,

@@ -7,6 +7,7 @@ from homeport.server import calls
 from homeport.server import web_search as searcher
 from homeport.wire import (
     anthropic,
+    anthropic_answer,
     anthropic_stream,
     call_python,
     call_text,
@@ -46,8 +47,8 @@ ROWS: dict[str, tuple[Mutation, ...]] = {
         ),
     ),
     "3.5 a whole answer": (
-        Code(anthropic.input_of, 'return {"__raw_arguments": arguments}', "return {}"),
-        Code(anthropic.input_of, 'else {"__raw_arguments": arguments}', "else {}"),
+        Code(anthropic_answer.input_of, 'return {"__raw_arguments": arguments}', "return {}"),
+        Code(anthropic_answer.input_of, 'else {"__raw_arguments": arguments}', "else {}"),
     ),
     "3.5 a history": (
         Code(anthropic._arguments, "'{\"__unparsedToolInput\":', ", ""),

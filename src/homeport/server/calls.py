@@ -15,6 +15,7 @@ from homeport.server.web_search import WebSearcher
 from homeport.spec import Endpoint
 from homeport.wire import (
     anthropic,
+    anthropic_answer,
     faults,
     messages_relay,
     openai_chat,
@@ -277,16 +278,16 @@ class AnthropicCall:
             return messages_relay.relay_body(body, self.model)
         events = self._mending.events_of(body, endpoint)
         if endpoint.engine.repeats_prefill:
-            events = anthropic.continued(events, self._request.prefill)
+            events = anthropic_answer.continued(events, self._request.prefill)
         if self._is_prewarming:
-            events = anthropic.prewarmed(events)
+            events = anthropic_answer.prewarmed(events)
         usage = next((e.usage for e in events if isinstance(e, UsageReport)), None)
         if self._mending.is_broken:
             return b"", None
         return self._message([*self._mending.shown, *events], endpoint.model.context_tokens), usage
 
     def _message(self, events: list[Event], context_tokens: int | None = None) -> bytes:
-        return anthropic.encode_message(
+        return anthropic_answer.encode_message(
             events,
             message_id=new_id("msg_"),
             model=self.model,

@@ -19,7 +19,7 @@ import msgspec
 
 from homeport.errors import InternalError, RequestFault, UpstreamError
 from homeport.wire import faults
-from homeport.wire.anthropic import (
+from homeport.wire.anthropic_answer import (
     CALLER,
     NULLS,
     SIGNATURE,

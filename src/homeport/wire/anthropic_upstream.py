@@ -15,7 +15,7 @@ import msgspec
 
 from homeport.errors import ClientError, UpstreamError
 from homeport.spec import EngineFacts, ModelFacts
-from homeport.wire.anthropic import SIGNATURE, input_of
+from homeport.wire.anthropic_answer import SIGNATURE, input_of
 from homeport.wire.events import (
     End,
     Event,
