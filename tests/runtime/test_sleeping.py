@@ -17,7 +17,7 @@ from homeport.runtime.managed import ManagedInstance
 from homeport.runtime.sleeping import Sleeper
 from homeport.spec import Command, ModelSettings
 from homeport.upstream import Client
-from tests.runtime.conftest import Pids, stub_command, survivors, until
+from tests.runtime.conftest import Pids, is_gone, stub_command, survivors, until
 
 
 class House:
@@ -113,3 +113,23 @@ async def test_a_sleeping_one_ends_with_the_others(house: House, noted: Pids) ->
     assert one.state == "asleep"
     await house.fleet.close()
     assert (one.state, two.state) == ("stopped", "stopped")
+
+
+async def test_unloading_a_sleeping_one_ends_it(house: House, noted: Pids) -> None:
+    one, two = house.add("one", "--sleeps", sleep=1), house.add("two")
+    await house.ask(one)
+    await house.ask(two)
+    house.fleet.unload(one)
+    await until(lambda: one.state == "stopped")
+    await house.ask(one)
+    assert len(await noted(3)) == 3
+
+
+async def test_a_sleeping_one_that_is_retired_ends(house: House, noted: Pids) -> None:
+    one, two = house.add("one", "--sleeps", sleep=1), house.add("two")
+    await house.ask(one)
+    (process,) = await noted(1)
+    await house.ask(two)
+    house.fleet.retire(one)
+    await until(lambda: is_gone(process))
+    assert one.state == "stopped"

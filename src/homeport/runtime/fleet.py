@@ -51,8 +51,9 @@ MAX_RENEWALS = 2
 
 MEASURE_EVERY_S = 60.0
 """Between two looks at the memory of an engine, which come after a request."""
-LOST_S = 1.0
-"""How long the end of an engine may take to be noticed after its connections have broken."""
+LOST_S = 3.0
+"""How long the end of an engine may take to be noticed after its connections have broken: what it leaves
+behind has a second to end by itself (``shim.GRACE_S``)."""
 
 
 class Narrator(Protocol):
@@ -171,7 +172,10 @@ class Fleet:
 
     def unload(self, instance: ManagedInstance) -> None:
         """Stop it when nothing is in flight any more; a later request starts it again."""
-        self._act(self._scheduler.unload(self._keys[instance], time.monotonic()))
+        key = self._keys[instance]
+        if instance.state == "asleep":
+            self._replace(key, partial(self._wake_to_end, instance))
+        self._act(self._scheduler.unload(key, time.monotonic()))
 
     @property
     def waiting(self) -> int:
@@ -317,6 +321,14 @@ class Fleet:
         self._act(self._scheduler.stopped(key, time.monotonic()))
         self._forget_if_gone(key)
 
+    async def _wake_to_end(self, instance: ManagedInstance) -> None:
+        """To the scheduler one that sleeps is stopped; its process is there all the same."""
+        await instance.stop()
+        for narrator in self._narrators:
+            narrator.stopped(instance)
+        if instance not in self._keys:
+            instance.output.close()
+
     def _before_it_on_its_port(self, instance: ManagedInstance) -> list[ManagedInstance]:
         """Those that the last configuration gave the same port, and that finish their requests."""
         others = (member for member in self._members.values() if member is not instance)
@@ -377,7 +389,10 @@ class Fleet:
             instance = self._members.pop(key)
             del self._keys[instance], self._terms[key]
             self._measure_at.pop(key, None)
-            instance.output.close()
+            if instance.state == "asleep":
+                self._do(key, partial(self._wake_to_end, instance))
+            else:
+                instance.output.close()
 
     def _set_timer(self) -> None:
         if self._is_closed:
