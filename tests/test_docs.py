@@ -195,6 +195,9 @@ def test_every_module_is_on_the_tour() -> None:
             assert module.name.startswith("__") or f"`{module.name}`" in text, module
 
 
+IGNORED = {"schema": "schemas", "n": "`n`", "tool_choice": "forced calls"}
+
+
 def cells_for(facts: EngineFacts) -> dict[str, str]:
     """What the table of engines has to say of one; the beginning of each cell."""
 
@@ -231,6 +234,11 @@ def cells_for(facts: EngineFacts) -> dict[str, str]:
         "`max_tokens` above the context": "left to it"
         if facts.max_tokens_over_context
         else "left out",
+        "refused, because it would be ignored": ", ".join(
+            told for name, told in IGNORED.items() if name in facts.ignores
+        )
+        or "–",
+        "stops for a client that has left": "yes" if facts.stops_when_left else "no",
     }
 
 

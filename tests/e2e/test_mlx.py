@@ -359,3 +359,26 @@ def test_nothing_is_computed_for_who_has_left(
     answer = gpt.chat.completions.create(model="mlx", messages=user("Hello!"), **GREEDY)
     assert answer.choices[0].message.content == "Hello! How can I help you today?"
     assert engine(gateway, ports["MLX_DYNAMIC_PORT"]).pid == process.pid
+
+
+def test_the_plain_server_is_replaced_when_it_computes_for_nobody(
+    gateway: Gateway, gpt: openai.OpenAI, weights: Path
+) -> None:
+    """It never looks whether anybody waits for a whole answer. This one would take it minutes."""
+    gpt.chat.completions.create(model="plain", messages=user("Hello!"), max_tokens=1)
+    process = plain(gateway)
+    bias = {"logit_bias": endless(weights), "max_tokens": 20 * NEVER_ENDS}
+    ask_and_leave(gateway, {"model": "plain", "messages": user("Hello!"), **bias}, process)
+    psutil.wait_procs([process], timeout=SOON_S)
+    assert not process.is_running(), "it computes on"
+    answer = gpt.chat.completions.create(model="plain", messages=user("Hello!"), **GREEDY)
+    assert answer.choices[0].message.content == "Hello! How can I help you today?"
+    assert plain(gateway).pid != process.pid
+    assert 'homeport_model_recycles_total{model="plain"} 1.0' in gateway.metrics()
+    assert 'homeport_model_crashes_total{model="plain"} 1.0' not in gateway.metrics()
+    assert "instance.recycled" in gateway.output()
+
+
+def plain(gateway: Gateway) -> psutil.Process:
+    (process,) = (p for p in gateway.children() if p.cmdline()[1:4] == ["-m", "mlx_lm", "server"])
+    return process

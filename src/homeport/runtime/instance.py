@@ -90,6 +90,9 @@ class Instance(Protocol):
     def report_down(self, reason: str) -> None:
         """Tell that a request found nobody at the endpoint."""
 
+    def report_left(self) -> None:
+        """Tell that a client has left in mid-request: its engine may go on all the same."""
+
     def configure(self, model: ModelSettings) -> None:
         """Take up settings that its engine need not know; an endpoint that is given out keeps its
         own."""
@@ -188,6 +191,10 @@ class Base(ABC):
         self.leases_ended += 1
         if not self.in_flight:
             self._idle.set()
+
+    def report_left(self) -> None:
+        """Only noted: nothing can be done about a server that is not ours."""
+        self._log.debug("instance.client_left")
 
     def configure(self, model: ModelSettings) -> None:
         self.model = model

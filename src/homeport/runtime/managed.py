@@ -11,7 +11,7 @@ import msgspec
 
 from homeport.errors import ConfigError, UpstreamError
 from homeport.lifecycle.machine import backoff_s
-from homeport.runtime import liveness, starting
+from homeport.runtime import liveness, recycling, starting
 from homeport.runtime.instance import (
     LAST_OUTPUT,
     Base,
@@ -122,6 +122,10 @@ class ManagedInstance(Base):
         self._command: Command | None = None
         self._drain_s = 0.0
         self._will_return = False
+        self._left = asyncio.Event()
+        """A client has left, whose answer may still be computed."""
+        self.was_recycled = False
+        """Its last engine did not fail, but was ended because it worked for nobody (``recycling``)."""
         self._ready_at = math.inf
         self._was_ready = False
         """In this run, or in the last one where it is down."""
@@ -156,6 +160,10 @@ class ManagedInstance(Base):
         """Only noted: its owner knows better whether the process lives."""
         self._log.warning("instance.reported_down", reason=reason)
 
+    def report_left(self) -> None:
+        if self.endpoint is not None and not self.endpoint.engine.stops_when_left:
+            self._left.set()
+
     async def stop(self, *, drain_s: float = 0.0, will_return: bool = False) -> None:
         """``will_return``: it is stopped to make room, and what it has cached is worth keeping."""
         self._will_return = will_return
@@ -188,8 +196,14 @@ class ManagedInstance(Base):
         attempt = 0
         try:
             while True:
-                self._ready_at, self._was_ready = math.inf, False
-                self.last_error, may_retry = await self._run()
+                self._ready_at, self._was_ready, self.was_recycled = math.inf, False, False
+                reason, may_retry = await self._run()
+                if self.was_recycled:  # at once, and no reason to give up
+                    self._end("exited")
+                    self._keeper.went_down(self, retry_s=0.0, was_ready=True)
+                    self._begin()
+                    continue
+                self.last_error = reason
                 if self._is_asleep:
                     self._move("exited")
                     return
@@ -259,6 +273,9 @@ class ManagedInstance(Base):
         while self._to_bed.is_set() and engine.exit_status is None:
             if (stuck := await self._night(engine, port, endpoint, command)) is None:
                 stuck = await self._until_over(engine, endpoint, command)
+        if self.was_recycled and stuck is not None:
+            self._log.warning("instance.recycled", reason=stuck)
+            return stuck, True  # it is stopped with patience, as always
         if stuck is not None:
             self._log.error("instance.stuck", reason=stuck, output=engine.tail())
             await engine.stop(0.0)  # it would not hear a SIGTERM
@@ -281,10 +298,19 @@ class ManagedInstance(Base):
             )
         )
         to_bed = asyncio.ensure_future(self._to_bed.wait())
-        waiting: set[asyncio.Future[Any]] = {ended, stuck, to_bed}
+        self._left.clear()
+        abandoned = asyncio.ensure_future(recycling.until_abandoned(self, self._left, engine.pid))
+        waiting: set[asyncio.Future[Any]] = {ended, stuck, to_bed, abandoned}
         try:
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            return stuck.result() if stuck.done() and not ended.done() else None
+            if ended.done():
+                return None
+            if stuck.done():
+                return stuck.result()
+            if self._to_bed.is_set():
+                return None
+            self.was_recycled = True
+            return abandoned.result()
         finally:
             for task in waiting:
                 task.cancel()

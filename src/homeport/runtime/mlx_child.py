@@ -78,7 +78,8 @@ class Known:
             told = getattr(getattr(provider.model, "args", None), "max_position_embeddings", None)
             self.context = told if isinstance(told, int) else None
         options = provider.cli_args
-        is_batched = provider.is_batchable and getattr(options, "kv_bits", None) is None
+        is_batched = getattr(provider, "is_batchable", False)
+        is_batched = is_batched and getattr(options, "kv_bits", None) is None
         self.slots = getattr(options, "decode_concurrency", 1) if is_batched else 1
         # One after the other, a prompt is read to its end before anybody looks.
         self.aborts = self.aborts and is_batched
@@ -218,8 +219,8 @@ def extend(server: Any, known: Known) -> None:
         finally:
             here.connection = None
 
-    def tokenize_as_chosen(self: Any, tokenizer: Any, request: Any, args: Any) -> Any:
-        found = tokenize(self, tokenizer, request, args)
+    def tokenize_as_chosen(self: Any, tokenizer: Any, request: Any, *args: Any) -> Any:
+        found = tokenize(self, tokenizer, request, *args)
         if not getattr(request, "must_call", False):
             return found
         prompt, segments, state = parts_of(found)

@@ -41,6 +41,7 @@ class FleetMetrics(Collector):
         self._began: dict[ManagedInstance, float] = {}
         self._starts: dict[str, int] = defaultdict(int)
         self._crashes: dict[str, int] = defaultdict(int)
+        self._recycles: dict[str, int] = defaultdict(int)
         self._evictions: dict[str, int] = defaultdict(int)
         self._start_s: dict[str, Times] = defaultdict(lambda: Times(_START_S))
         self._wait_s: dict[str, Times] = defaultdict(lambda: Times(_WAIT_S))
@@ -57,7 +58,8 @@ class FleetMetrics(Collector):
             self._start_s[instance.id].observe(time.monotonic() - began)
 
     def down(self, instance: ManagedInstance, *, retry_s: float | None) -> None:
-        self._crashes[instance.id] += 1
+        counts = self._recycles if instance.was_recycled else self._crashes
+        counts[instance.id] += 1
         self._began.pop(instance, None)
 
     def stopping(self, instance: ManagedInstance, why: str) -> None:
@@ -78,6 +80,11 @@ class FleetMetrics(Collector):
         for name, says, counts in (
             ("starts", "Starts of a model's engine, restarts after a crash left out", self._starts),
             ("crashes", "Engines that ended by themselves, or did not start", self._crashes),
+            (
+                "recycles",
+                "Engines replaced because they computed on for clients that had left",
+                self._recycles,
+            ),
             ("evictions", "Engines stopped to make room for another model", self._evictions),
         ):
             counter = CounterMetricFamily(f"homeport_model_{name}_total", says, labels=("model",))

@@ -97,7 +97,7 @@ class News:
 
     def down(self, instance: ManagedInstance, *, retry_s: float | None) -> None:
         self._starts.pop(instance, None)
-        reason = instance.last_error
+        reason = "recycled" if instance.was_recycled else instance.last_error
         self._tell(
             Event(event="down", at_s=time.time(), model=instance.id, reason=reason, retry_s=retry_s)
         )

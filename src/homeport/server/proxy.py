@@ -220,6 +220,8 @@ class Proxy:
             outcome.fault = error if isinstance(error, RequestFault) else unexpected(error)
             raise
         finally:
+            if http.has_left:
+                instance.report_left()
             self._guard.note(session, http.raw_body, outcome.fault)
             self._metrics.end(outcome, status=http.status, has_left=http.has_left)
 
