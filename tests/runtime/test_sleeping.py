@@ -118,11 +118,11 @@ async def test_a_sleeping_one_ends_with_the_others(house: House, noted: Pids) ->
 async def test_unloading_a_sleeping_one_ends_it(house: House, noted: Pids) -> None:
     one, two = house.add("one", "--sleeps", sleep=1), house.add("two")
     await house.ask(one)
+    (process,) = await noted(1)
     await house.ask(two)
     house.fleet.unload(one)
-    await until(lambda: one.state == "stopped")
-    await house.ask(one)
-    assert len(await noted(3)) == 3
+    await until(lambda: is_gone(process))
+    assert (await house.ask(one))["pid"] != process.pid
 
 
 async def test_a_sleeping_one_that_is_retired_ends(house: House, noted: Pids) -> None:
@@ -131,5 +131,4 @@ async def test_a_sleeping_one_that_is_retired_ends(house: House, noted: Pids) ->
     (process,) = await noted(1)
     await house.ask(two)
     house.fleet.retire(one)
-    await until(lambda: is_gone(process))
-    assert one.state == "stopped"
+    await until(lambda: is_gone(process) and one.state == "stopped")
