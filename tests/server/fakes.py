@@ -202,6 +202,7 @@ class FakeInstance:
         self.waited_s = 0.0
         self.leases = 0
         self.downs: list[str] = []
+        self.left = 0
         self.starting: asyncio.Future[Endpoint] | None = None
 
     async def ensure_ready(self) -> Endpoint:
@@ -228,6 +229,9 @@ class FakeInstance:
 
     def __exit__(self, *_: object) -> None:
         self.in_flight -= 1
+
+    def report_left(self) -> None:
+        self.left += 1
 
     def report_down(self, reason: str) -> None:
         self.downs.append(reason)

@@ -460,6 +460,7 @@ async def test_leaving_mid_stream(world: World, path: str) -> None:
         await exchange.until(lambda it: b"Hel" in b"".join(it.chunks))
         exchange.leave()
     assert world.outcomes == ["left"]
+    assert world.instance.left == 1
 
 
 async def test_leaving_while_counting(world: World) -> None:
