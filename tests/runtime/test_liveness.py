@@ -55,6 +55,9 @@ async def ask(instance: ManagedInstance, client: Client, path: str) -> bytes:
             await exchange.send()
             await exchange.wait_head()
             return await exchange.read_all(1_000_000)
+        except asyncio.CancelledError:
+            instance.report_left()
+            raise
         finally:
             exchange.close()
 
@@ -124,6 +127,15 @@ async def test_a_client_that_left_does_not_make_a_busy_engine_stuck() -> None:
         asking.cancel()
         assert b"pid" in await ask(instance, client, "/whoami")
         assert instance.last_error is None
+
+
+async def test_work_that_was_done_gives_no_time() -> None:
+    """It hangs right after an answer that was whole: nothing that it might still compute."""
+    patience = PATIENCE._replace(busy_s=60.0)
+    async with watched(patience=patience) as (instance, client):
+        await ask(instance, client, "/whoami")
+        await hang(instance)
+        await until(lambda: "liveness" in str(instance.last_error))
 
 
 async def test_an_engine_that_says_something_is_not_stuck() -> None:

@@ -1047,8 +1047,10 @@ def write_log_lines(size_bytes: int) -> None:
 
 
 def fork_grandchild() -> int:
-    program = f"import time; time.sleep({GRANDCHILD_LIFE_S})"
-    return subprocess.Popen([sys.executable, "-c", program]).pid
+    """One that flees into a session of its own, and is deaf to SIGTERM."""
+    program = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+    program += f"time.sleep({GRANDCHILD_LIFE_S})"
+    return subprocess.Popen([sys.executable, "-c", program], start_new_session=True).pid
 
 
 def ending_signals(options: argparse.Namespace) -> asyncio.Event:

@@ -47,8 +47,9 @@ class Liveness:
         self._alive_at, self._failures, self._has_worked = now, 0, False
 
     def failed(self, now: float, *, silence_s: float, has_work: bool) -> bool:
-        """The probe did. ``silence_s`` is how long nothing else has come; ``has_work`` whether there
-        was a request since the last look. Returns whether it is stuck."""
+        """The probe did. ``silence_s`` is how long nothing else has come; ``has_work`` whether a
+        request is in flight, or a client has left since the last look, for whom it may still compute.
+        Returns whether it is stuck."""
         self._has_worked |= has_work
         if now - silence_s > self._alive_at:  # 2.
             self._alive_at, self._failures = now - silence_s, 0

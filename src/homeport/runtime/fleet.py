@@ -52,8 +52,8 @@ MAX_RENEWALS = 2
 MEASURE_EVERY_S = 60.0
 """Between two looks at the memory of an engine, which come after a request."""
 LOST_S = 3.0
-"""How long the end of an engine may take to be noticed after its connections have broken: what it leaves
-behind has a second to end by itself (``shim.GRACE_S``)."""
+"""How long the end of an engine may take to be noticed after its connections have broken: what it
+leaves behind has a second to end by itself (``shim.GRACE_S``)."""
 
 
 class Narrator(Protocol):

@@ -160,6 +160,8 @@ class Base(ABC):
         self.last_error: str | None = None
         self.in_flight = 0
         self.leases_ended = 0
+        self.clients_left = 0
+        """In mid-request, since it exists; counted for engines of ours."""
         self._idle = asyncio.Event()
         self._down = asyncio.Event()
         """Set while it does not answer."""
@@ -265,7 +267,10 @@ class Base(ABC):
 
 def with_settings(endpoint: Endpoint, model: ModelSettings) -> Endpoint:
     """The endpoint with what the user decided about its model."""
-    names = ("rescue", "rescue_retry", "starts_thinking", "max_tools")
+    names = (
+        *("rescue", "rescue_retry", "starts_thinking", "max_tools"),
+        *("headers", "timeout_s", "request_defaults"),
+    )
     chosen = {name: getattr(model, name) for name in names}
     if all(getattr(endpoint, name) == value for name, value in chosen.items()):
         return endpoint

@@ -53,16 +53,16 @@ async def until_stuck(
     """Watch it, and return when it is stuck: what to tell people. Runs until it is cancelled else."""
     busy_s = patience.busy_s if command.answers_busy else patience.one_thread_busy_s
     judge = Liveness(time.monotonic(), busy_s=busy_s, failures=patience.failures)
-    work, lines = instance.leases_ended, output.next
+    left, lines = instance.clients_left, output.next
     while True:
         await asyncio.sleep(patience.period_s)
         if await _answers(endpoint, command, fetch, patience.timeout_s):
             judge.answered(time.monotonic())
-            work, lines = instance.leases_ended, output.next
+            left, lines = instance.clients_left, output.next
             continue
         spoke = output.next != lines
-        has_work = instance.in_flight > 0 or instance.leases_ended != work
-        work, lines = instance.leases_ended, output.next
+        has_work = instance.in_flight > 0 or instance.clients_left != left
+        left, lines = instance.clients_left, output.next
         silence_s = 0.0 if spoke else silence(endpoint.base_url)
         is_stuck = judge.failed(time.monotonic(), silence_s=silence_s, has_work=has_work)
         log.warning("instance.probe_failed", instance=instance.id, stuck=is_stuck, busy=has_work)

@@ -161,6 +161,7 @@ class ManagedInstance(Base):
         self._log.warning("instance.reported_down", reason=reason)
 
     def report_left(self) -> None:
+        self.clients_left += 1
         if self.endpoint is not None and not self.endpoint.engine.stops_when_left:
             self._left.set()
 
