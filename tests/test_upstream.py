@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import functools
 import gc
+import math
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -957,6 +958,45 @@ async def test_answer_over_the_limit() -> None:
         with pytest.raises(UpstreamError, match="over 99 bytes"):
             await exchange.read_all(99)
         exchange.close()
+
+
+# --- silence --------------------------------------------------------------------------------
+
+
+@on_uvloop
+async def test_how_long_a_server_has_been_silent() -> None:
+    """On any connection that is open; what waits to be read is no silence."""
+    more = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await more.wait()
+        await peer.send(CHUNKED, b"1\r\na\r\n")
+        await peer.client_left()
+
+    async with Server(for_ever, script) as server:
+        client = server.client
+        assert client.silence_s(server.url) == math.inf
+        kept = client.exchange(server.url, body=b"x")
+        await kept.send()
+        await kept.wait_head()
+        exchange = client.exchange(server.url, body=b"x")
+        await exchange.send()
+        assert client.silence_s(server.url) < LIMIT_S, "the other one has been answered"
+        assert client.silence_s("http://127.0.0.1:1/") == math.inf
+        kept.close()
+        for connection in list(client._open):
+            if connection.heard_at > 0:
+                connection.abort()
+        await until(lambda: client.silence_s(server.url) == math.inf)
+        more.set()
+        await exchange.wait_head()
+        await until(lambda: client.silence_s(server.url) == 0.0)
+        assert await exchange.read() == b"a"
+        assert 0.0 <= client.silence_s(server.url) < LIMIT_S
+        exchange.close()
+        await until(lambda: client.silence_s(server.url) == math.inf)
+        assert not client._open
 
 
 # --- fetch ----------------------------------------------------------------------------------
