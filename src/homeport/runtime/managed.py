@@ -33,6 +33,8 @@ RETRY_FAILED_S = 30.0
 """How long after giving up a request may try a start again."""
 STABLE_S = 60.0
 """An engine that was ready for so long had no trouble starting: its restarts count anew."""
+PULL_FACTOR = 4
+"""So much longer may a container take: its first start pulls an image, of ten gigabytes or more."""
 PORT_TRIES = 3
 """Another process may take our port between our choice and the engine's bind; seldom once."""
 
@@ -366,7 +368,7 @@ class ManagedInstance(Base):
             ready_path=command.ready_path,
             model=command.model,
             context_tokens=command.context_tokens,
-            timeout_s=self._startup_timeout_s,
+            timeout_s=self._startup_timeout_s * (PULL_FACTOR if command.container else 1),
         )
 
     async def _with_slots(self, endpoint: Endpoint, command: Command) -> Endpoint:
