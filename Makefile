@@ -8,7 +8,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-clients test-engines test-vllm test-engine-flags test-store test-mutations check venv venv-test format lock demo-eval bench clean
+.PHONY: help serve test test-clients test-engines test-vllm test-containers test-engine-flags test-store test-mutations check venv venv-test format lock demo-eval bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -55,6 +55,9 @@ test-engines: $(VENV)/.test ## run all that real engines do, the long scenarios 
 
 test-store: $(VENV)/.test ## run all that databases do, 50 000 records through a crash too
 	@$(BIN)/python -m pytest --slow-store tests/store $(ARGS)
+
+test-containers: $(VENV)/.test ## run engines in containers, with a Docker that answers here
+	@$(BIN)/python -m pytest -m docker $(ARGS)
 
 test-mutations: $(VENV)/.test ## show that the tests of the translation fail when a rule is off
 	@$(BIN)/python -m tests.wire.mutate $(ARGS)
