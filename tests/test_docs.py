@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shlex
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, cast, get_args
@@ -31,7 +32,11 @@ from homeport.server.fleet_metrics import FleetMetrics
 from homeport.server.http import LINE, Http
 from homeport.server.metrics import Metrics
 from homeport.server.news import News
-from homeport.spec import EngineFacts, ServerSettings
+from homeport.server.store_metrics import StoreMetrics
+from homeport.spec import EngineFacts, ServerSettings, StoreSettings
+from homeport.store.choosing import recorder_for
+from homeport.store.migrate import TABLE as MIGRATIONS
+from homeport.store.sql import CAPTURE, USAGE
 from homeport.upstream import Client
 from homeport.wire.anthropic_stream import NEXT
 from homeport.wire.faults import WORDS
@@ -134,6 +139,10 @@ def test_every_route_is_told_and_no_other() -> None:
 def test_every_metric_is_told_and_no_other() -> None:
     metrics = Metrics()
     FleetMetrics(Fleet(Policy()), Directory(), metrics.registry)
+    with tempfile.TemporaryDirectory() as folder:
+        recorder = recorder_for(StoreSettings(), Path(folder))
+    assert recorder is not None
+    StoreMetrics(recorder, metrics.registry)
     exist = {
         family.name + ("_total" if family.type == "counter" else "")
         for family in metrics.registry.collect()
@@ -145,7 +154,7 @@ def test_every_metric_is_told_and_no_other() -> None:
     mentioned = {
         name for p in PAGES for name in re.findall(r"`(homeport_\w+)`", p.read_text("utf-8"))
     }
-    assert mentioned <= exist
+    assert mentioned - {USAGE, CAPTURE, MIGRATIONS} <= exist, "or a table of the store"
 
 
 def test_every_header_of_an_answer_is_told() -> None:

@@ -56,7 +56,10 @@ from homeport.server.directory import Directory
 from homeport.server.fleet_metrics import FleetMetrics
 from homeport.server.metrics import Metrics
 from homeport.server.news import News
+from homeport.server.store_metrics import StoreMetrics
+from homeport.server.usage import UsageLog
 from homeport.spec import Endpoint, Limits, ModelSettings, Settings
+from homeport.store.choosing import recorder_for
 from homeport.upstream import Client
 
 log = structlog.get_logger()
@@ -113,6 +116,7 @@ class App:
         self._found: Settings | None = None
         self._background: list[asyncio.Task[None]] = []
         self._terminal = Terminal()
+        self._recorder = recorder_for(settings.store, state_home)
         self._narrator = narrator
         self._learned = functools.partial(learned, records=records)
         server = settings.server
@@ -149,6 +153,9 @@ class App:
         news, metrics = News(), Metrics()
         for observer in (news, FleetMetrics(self._fleet, self._directory, metrics.registry)):
             self._fleet.observe(observer)
+        if self._recorder is not None:
+            StoreMetrics(self._recorder, metrics.registry)
+            self._recorder.start()
         self._admin = Admin(self._directory, self._fleet, news, self._reload)
         own_key = keys.new_key()
         gateway = Gateway(
@@ -161,6 +168,9 @@ class App:
             small_models=self._settings.small_models,
             admin=self._admin,
             own_key=own_key,
+            usage=None
+            if self._recorder is None
+            else UsageLog(self._recorder, self._settings.store.capture),
         )
         listener = listen.Listener(gateway, self._sock)
         slot_files = self._slot_files()
@@ -207,6 +217,8 @@ class App:
             if slot_files is not None:
                 slot_files.close()
             await self._client.close()
+            if self._recorder is not None:
+                await asyncio.to_thread(self._recorder.close)
             self._narrator.stopped()
 
     async def _serve(self, group: asyncio.TaskGroup, listener: listen.Listener) -> None:

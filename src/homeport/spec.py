@@ -229,6 +229,41 @@ class WebSearchSettings(msgspec.Struct, frozen=True, kw_only=True):
     tavily: SearchAccount | None = None
 
 
+class CaptureSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Which requests are kept with what was said in them: those that one of the three means."""
+
+    keys: tuple[str, ...] = ()
+    """Names of clients' keys, as the next two with ``*`` for any text."""
+    models: tuple[str, ...] = ()
+    sessions: tuple[str, ...] = ()
+    max_bytes: int = 64 * 1024
+    """Of a body, and of an answer; the rest is cut off."""
+    keep_s: float = 7 * 86400.0
+    max_requests: int = 1000
+    """The oldest go first."""
+    redact: tuple[str, ...] = ()
+    """Regular expressions of what is hidden, beside what always is."""
+
+    @property
+    def is_on(self) -> bool:
+        return bool(self.keys or self.models or self.sessions)
+
+
+class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What is remembered of requests, and where (``store``)."""
+
+    enabled: bool = True
+    url: str | None = None
+    """A file for SQLite, or ``postgresql://…``; a file in the state folder when not set."""
+    retention_s: float = 90 * 86400.0
+    spool_bytes: int = 64 * MIB
+    """On disk, for records that the database cannot take now."""
+    capture: CaptureSettings = CaptureSettings()
+
+    def __repr__(self) -> str:  # never shows a password
+        return f"StoreSettings(enabled={self.enabled})"
+
+
 SMALL_MODELS = ("*claude*haiku*",)
 """Names by which clients ask for the model of their small jobs: Claude Code's, with or without a
 provider in front."""
@@ -252,6 +287,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     small_models: tuple[str, ...] = SMALL_MODELS
     """Patterns; requests by such a name and without tools are background (``routing.affinity``)."""
     web_search: WebSearchSettings = WebSearchSettings()
+    store: StoreSettings = StoreSettings()
     upstreams: tuple[str, ...] = ()
     """``--upstream`` servers: all their models are listed, the first is the default."""
     default_aliases: tuple[str, ...] = ()

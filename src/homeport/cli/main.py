@@ -33,6 +33,7 @@ COMMANDS: Final = {
     "restart": Subcommand("homeport.cli.model_cmds", "restart", "Stop it, and start it again."),
     "logs": Subcommand("homeport.cli.logs_cmd", "logs", "Show what a model's engine says."),
     "reload": Subcommand("homeport.cli.reload_cmd", "reload", "Take up a changed configuration."),
+    "usage": Subcommand("homeport.cli.usage_cmd", "usage", "Show what was asked of which model."),
     "config": Subcommand("homeport.cli.config_cmd", "config", "Check or show the configuration."),
     "check": Subcommand("homeport.cli.check_cmd", "check", "Ask an engine what it can do."),
     "key": Subcommand("homeport.cli.key_cmd", "key", "Make API keys for clients."),

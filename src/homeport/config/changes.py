@@ -9,7 +9,7 @@ import msgspec
 from homeport.spec import Settings
 
 NEEDS_RESTART: Final = frozenset(
-    {"server.host", "server.port", "discover", "lifecycle.saved_slots_bytes"}
+    {"server.host", "server.port", "discover", "lifecycle.saved_slots_bytes", "store"}
 )
 """Looked at once, when homeport starts."""
 

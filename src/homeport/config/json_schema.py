@@ -73,6 +73,8 @@ FRAGMENTS: Final[Mapping[Callable[..., object], Fragment]] = {
     values.site: _like(r"^\s*https?://"),
     values.sha256: _like(r"^[0-9a-fA-F]{64}$"),
     values.secret: _TEXT,
+    values.regex: _TEXT,
+    values.database: _TEXT,
     values.path: _TEXT,
     values.hub_id: _like(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][^\s]*$"),
     values.executable: _TEXT,
@@ -143,7 +145,9 @@ def _section(kind: Section) -> Fragment:
         found["required"] = required
     if kind.one_of:
         found["anyOf"] = [{"required": [name]} for name in kind.one_of]
-    return found if required or kind.one_of else _or_nothing(found)
+    whole = found if required or kind.one_of else _or_nothing(found)
+    short = kind.key(kind.short) if kind.short else None
+    return whole if short is None else {"anyOf": [_of(short.kind), whole]}
 
 
 def _key(key: Key) -> Fragment:

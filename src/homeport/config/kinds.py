@@ -62,6 +62,8 @@ class Section(msgspec.Struct, frozen=True):
     keys: tuple[Key, ...]
     one_of: tuple[str, ...] = ()
     """At least one of these has to be there."""
+    short: str = ""
+    """The key that a single value in place of the mapping stands for."""
 
     def key(self, name: str) -> Key | None:
         return next((k for k in self.keys if name in (k.name, k.also)), None)
@@ -88,6 +90,8 @@ ORIGIN: Final = Scalar("origin", values.origin)
 URL: Final = Scalar("http:// or https:// address", values.base_url)
 SITE: Final = Scalar("http:// or https:// address", values.site)
 SHA256: Final = Scalar("64 hexadecimal digits", values.sha256)
+REGEX: Final = Scalar("regular expression", values.regex)
+DATABASE: Final = Scalar("file, or postgresql:// address", values.database)
 SECRET: Final = Scalar("text, ${NAME} or os.environ/NAME", values.secret)
 PATH: Final = Scalar("file or folder", values.path)
 HUB_ID: Final = Scalar("ORG/NAME or ORG/NAME:QUANT", values.hub_id)

@@ -128,6 +128,10 @@ class _Reader:
                 return self._section(node, kind, path)
 
     def _section(self, node: yaml.Node, schema: Section, path: KeyPath) -> dict[str, object]:
+        if schema.short and isinstance(node, yaml.ScalarNode) and not _is_null(node):
+            key = schema.key(schema.short)
+            assert key is not None
+            return {key.name: self.value(node, key.kind, path)}
         result: dict[str, object] = {}
         written: set[str] = set()
         for name, child in self._pairs(node, path):

@@ -17,10 +17,13 @@ from homeport.spec import (
     SearchAccount,
     ServerSettings,
     Settings,
+    StoreSettings,
     WebSearchSettings,
 )
 
 HIDDEN: Final = "(hidden)"
+_PASSWORD: Final = re.compile(r"(://[^:/@]*:)[^@]*(?=@)|(password=)[^&]*", re.IGNORECASE)
+"""In a database's URL."""
 _SECRET_FLAG: Final = re.compile(r"-(.*[-_])?(key|token|secret|password)([-_].*)?", re.IGNORECASE)
 """Whole words only: ``--hf-token``, but neither ``--tokenizer`` nor ``--max-tokens``."""
 
@@ -46,6 +49,7 @@ def shown(settings: Settings) -> dict[str, Any]:
     }
     if search := _search(settings.web_search):
         plain["web_search"] = search
+    plain["store"] = _store(settings.store)
     if settings.upstreams:
         plain["upstreams"] = list(settings.upstreams)
     return plain
@@ -79,6 +83,13 @@ def _lifecycle(settings: LifecycleSettings) -> dict[str, Any]:
     return plain
 
 
+def _store(settings: StoreSettings) -> dict[str, Any]:
+    plain = _plain(settings)
+    if settings.url is not None:
+        plain["url"] = _PASSWORD.sub(rf"\1\2{HIDDEN}", settings.url)
+    return plain
+
+
 def _search(settings: WebSearchSettings) -> dict[str, Any]:
     plain: dict[str, Any] = {}
     for name in settings.__struct_fields__:
@@ -91,7 +102,7 @@ def _search(settings: WebSearchSettings) -> dict[str, Any]:
 
 
 def _plain(
-    value: ServerSettings | ModelSettings | BackendDefaults | LifecycleSettings,
+    value: StoreSettings | ServerSettings | ModelSettings | BackendDefaults | LifecycleSettings,
 ) -> dict[str, Any]:
     """As JSON has it: ``to_builtins`` would leave tuples, which YAML and tests tell from lists."""
     plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(value))

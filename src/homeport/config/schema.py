@@ -36,6 +36,7 @@ from homeport.config.kinds import (
 )
 from homeport.config.lifecycle_keys import DEFAULTS, LIFECYCLE
 from homeport.config.model_keys import MODEL
+from homeport.config.store_keys import STORE
 from homeport.spec import SMALL_MODELS, Limits, ServerSettings
 from homeport.wire.search_services import SERVICES
 
@@ -276,6 +277,12 @@ ROOT: Final = Section(
             kind=WEB_SEARCH,
             doc="Web search for clients that leave it to the server: Claude Code's WebSearch, Codex's "
             "`web_search`. What models search for goes to the service named here.",
+        ),
+        Key(
+            name="store",
+            kind=STORE,
+            doc="What is remembered of requests, for `homeport usage`; see [usage.md](usage.md). "
+            "`store: off` remembers nothing.",
         ),
     )
 )

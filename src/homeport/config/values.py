@@ -280,6 +280,30 @@ def _for_header(value: str) -> str:
     return value
 
 
+def regex(value: str, place: Place) -> str:
+    try:
+        re.compile(text(value, place))
+    except re.error as error:
+        raise WrongValueError(
+            f"is not a regular expression: {error}", "single quotes keep backslashes as they are"
+        ) from None
+    return value
+
+
+def database(value: str, place: Place) -> str:
+    """A PostgreSQL URL as it is, also from a variable; else a file, which need not exist."""
+    found = _VARIABLE.fullmatch(value.strip())
+    if found is not None:
+        value = secret(value, place)
+    if value.startswith(("postgresql://", "postgres://")):
+        return value
+    if "://" in value:
+        raise WrongValueError(
+            "is no database that homeport knows", "write postgresql://..., or a file for SQLite"
+        )
+    return absolute(text(value, place), place)
+
+
 def path(value: str, place: Place) -> str:
     """Absolute; relative ones start at the configuration file's folder. Must exist."""
     full = absolute(text(value, place), place)

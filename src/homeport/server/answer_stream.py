@@ -184,6 +184,7 @@ class AnswerStream:
                 if self._is_over(translation, data, exchange):
                     break
             if out := translation.finish():
+                self._outcome.sent(time.monotonic(), out)
                 await self._http.chunk(out)
         finally:
             self._outcome.usage = translation.usage
@@ -195,7 +196,7 @@ class AnswerStream:
         if out:
             self._has_said = True
             self._last_sent = now = time.monotonic()
-            self._outcome.sent(now)
+            self._outcome.sent(now, out)
         elif self._is_silent(translation):
             # Silence, or an engine's own keep-alive comments, which mean nothing to clients.
             self._last_sent = time.monotonic()

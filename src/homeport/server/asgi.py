@@ -24,6 +24,7 @@ from homeport.server.passages import PASSAGES
 from homeport.server.proxy import Proxy
 from homeport.server.response_store import ResponseStore
 from homeport.server.responses import Responses
+from homeport.server.usage import UsageLog
 from homeport.server.web_search import searcher_for
 from homeport.spec import SMALL_MODELS, ServerSettings, WebSearchSettings
 from homeport.upstream import Client
@@ -49,6 +50,7 @@ class Gateway:
         small_models: tuple[str, ...] = SMALL_MODELS,
         admin: Admin | None = None,
         own_key: str | None = None,
+        usage: UsageLog | None = None,
     ) -> None:
         """Without ``admin`` there is no ``/admin``; ``own_key`` opens it (``Admission``)."""
         self._admission, self._own_key = Admission(server, own_key), own_key
@@ -57,7 +59,7 @@ class Gateway:
         self._models = Models(directory, started_at_s)
         searcher = searcher_for(web_search, client)
         self._proxy = proxy = Proxy(
-            directory, client, server.limits, metrics, searcher, small_models
+            directory, client, server.limits, metrics, searcher, small_models, usage
         )
         self._responses = Responses(proxy, server.limits, ResponseStore())
         self._routes: Final[dict[str, dict[str, Handler]]] = {

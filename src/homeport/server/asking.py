@@ -127,6 +127,7 @@ async def waited_for(lease: Lease, http: Http) -> Endpoint:
 
 
 def tell_wait(lease: Lease, http: Http) -> None:
+    http.waited_s = lease.waited_s
     http.notes.append((b"x-homeport-waited", b"%.3f" % lease.waited_s))
 
 

@@ -77,6 +77,12 @@ class Recorder(Protocol):
         """Instead of being cancelled at once, the running task is left to the recorder's care."""
 
 
+class Hearer(Protocol):
+    """Hears an answer, piece by piece."""
+
+    def hear(self, data: bytes) -> None: ...
+
+
 class Http:
     """What a handler reads from and writes to. Write either ``answer`` once, or ``open_stream``,
     ``chunk`` as often as needed, ``end``."""
@@ -91,12 +97,20 @@ class Http:
         self.request_id = new_id("req_")
         self.key_name = ""
         """Of the key that the client was admitted with; empty where none is needed."""
+        self.model_id = ""
+        """What the asked name was resolved to."""
+        self.waited_s = 0.0
+        """For a model to be loaded and free."""
         self.notes: list[tuple[bytes, bytes]] = []
         """Headers that every answer to this request carries; handlers add to them."""
         self.status = 0
         """Of the answer that has begun; 0 before."""
         self.raw_body = b""
         """The request's body, once it has been read."""
+        self.sent_bytes = 0
+        """Of bodies and chunks."""
+        self.heard: Hearer | None = None
+        """Hears what is sent as well, where the request is captured."""
         self.tape: Recorder | None = None
         """Takes down what a stream sends, for a client that comes back."""
         self.has_left = False
@@ -164,6 +178,7 @@ class Http:
         self.status = status
         if self.method == "HEAD":
             body = b""
+        self._note(body)
         await self._send({"type": "http.response.body", "body": body})
 
     async def fault(self, fault: RequestFault) -> None:
@@ -194,6 +209,7 @@ class Http:
 
     async def chunk(self, data: bytes) -> None:
         """Waits while the client does not read."""
+        self._note(data)
         if self.tape is not None:
             self.tape.record(data)
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
@@ -205,9 +221,15 @@ class Http:
 
     def push(self, data: bytes) -> None:
         """``chunk`` at once, where ``may_push``."""
+        self._note(data)
         if self.tape is not None:
             self.tape.record(data)
         self.line.push(data)
+
+    def _note(self, data: bytes) -> None:
+        self.sent_bytes += len(data)
+        if self.heard is not None:
+            self.heard.hear(data)
 
     async def end(self) -> None:
         await self._send({"type": "http.response.body", "body": b""})

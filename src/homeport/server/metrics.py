@@ -31,6 +31,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from homeport.errors import RequestFault
+from homeport.wire.ending import Ending
 from homeport.wire.events import Usage
 from homeport.wire.rounds import summed
 
@@ -50,10 +51,20 @@ class Outcome:
     first_sent: float | None = None
     usage: Usage | None = None
     fault: RequestFault | None = None
+    ending: Ending | None = None
+    """None where nobody wants to know how the answer ended."""
 
-    def sent(self, now: float) -> None:
+    def answered(self, body: bytes) -> None:
+        """The whole answer, where it is none of the streams."""
+        if self.ending is not None:
+            self.ending.take(body)
+
+    def sent(self, now: float, data: bytes) -> None:
+        """A piece of the answer's stream, in whole SSE events."""
         if self.first_sent is None:
             self.first_sent = now
+        if self.ending is not None:
+            self.ending.feed(data)
 
 
 class Times:

@@ -49,6 +49,7 @@ from homeport.server.metrics import Metrics, Outcome
 from homeport.server.overflow_guard import OverflowGuard
 from homeport.server.passages import PASSAGES, PassageCall
 from homeport.server.resend import Resends, resend_key
+from homeport.server.usage import UsageLog
 from homeport.server.web_search import WebSearcher
 from homeport.spec import SMALL_MODELS, Endpoint, Limits
 from homeport.upstream import Client, LostError
@@ -74,8 +75,11 @@ class Proxy:
         metrics: Metrics,
         searcher: WebSearcher | None = None,
         small_models: tuple[str, ...] = SMALL_MODELS,
+        usage: UsageLog | None = None,
     ) -> None:
+        """``usage`` remembers requests; None: nobody does."""
         self._directory, self._client, self._metrics = directory, client, metrics
+        self._usage = usage
         self.cache_care = CacheCare(metrics)
         self._resends = Resends()
         self.configure(limits, searcher, small_models)
@@ -183,6 +187,7 @@ class Proxy:
 
     def _resolve(self, http: Http, call: Call) -> Instance:
         resolution, instance = self._directory.resolve(call.model, kind=call.kind)
+        http.model_id = resolution.model_id
         http.notes.append((b"x-homeport-model", header_value(resolution.model_id)))
         if resolution.how == "default" and call.model:
             http.notes.append((b"x-homeport-model-fallback", b"default"))
@@ -207,6 +212,8 @@ class Proxy:
         self._guard.check(session, http.raw_body)
         instance = self._resolve(http, call)
         outcome = self._metrics.begin(call.dialect, instance.id, stream=call.stream)
+        if self._usage is not None:
+            self._usage.begin(http, call, outcome, session)
         try:
             with http.watch(), instance.lease() as lease:
                 if call.stream:
@@ -224,6 +231,8 @@ class Proxy:
                 instance.report_left()
             self._guard.note(session, http.raw_body, outcome.fault)
             self._metrics.end(outcome, status=http.status, has_left=http.has_left)
+            if self._usage is not None:
+                self._usage.end(http, call, instance, outcome, session)
 
     async def _whole(
         self, http: Http, call: Call, instance: Instance, lease: Lease, outcome: Outcome
@@ -241,6 +250,7 @@ class Proxy:
             answer, outcome.usage = call.whole(body, endpoint)
             await call.act()
             if not call.asks_again():
+                outcome.answered(answer)
                 await http.answer(200, answer)
                 return
 

@@ -1,0 +1,136 @@
+"""`homeport usage`: what it shows of a database, and what it says where there is none."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from homeport.cli import usage_cmd
+from homeport.cli.main import main
+from homeport.cli.usage_cmd import bar, short
+from homeport.store.base import Aggregate
+from homeport.store.sqlite import SqliteStore
+from tests.store.records import capture, record
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HOMEPORT_HOME", str(tmp_path))
+    monkeypatch.delenv("HOMEPORT_CONFIG", raising=False)
+    return tmp_path
+
+
+def fill(home: Path) -> None:
+    store = SqliteStore(home / "state" / "usage.db")
+    store.open()
+    now_us = time.time_ns() // 1000
+    used: dict[str, Any] = {"prompt_tokens": 9000, "cached_tokens": 4500, "completion_tokens": 1000}
+    store.append(
+        [
+            record(1, at_us=now_us - 10, model="qwen", **used),
+            record(2, at_us=now_us - 20, model="qwen", key="", error="left", **used),
+            record(3, at_us=now_us - 30, model="gpt", prompt_tokens=5000, completion_tokens=0),
+            record(4, at_us=now_us - 3 * 86_400_000_000, model="old", error="upstream"),
+        ]
+    )
+    store.append_captures([capture(1, request="asked", response="answered", model="qwen")])
+    store.close()
+
+
+def usage(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["usage", *arguments])
+
+
+def test_a_table_with_bars(home: Path) -> None:
+    fill(home)
+    result = usage("--since", "1d")
+    assert result.exit_code == 0
+    title, qwen, gpt = result.stdout.splitlines()
+    assert title.split() == [
+        *("MODEL", "REQUESTS", "FAILED", "LEFT", "PROMPT", "CACHED", "ANSWER", "FIRST", "TOK/S"),
+    ]
+    assert qwen.split()[:7] == ["qwen", "2", "-", "1", "18.0k", "50%", "2.0k"]
+    assert qwen.split()[-1] == "░" * 13 + "▒" * 12 + "█" * 3
+    assert gpt.split()[-1] == "▒" * 7
+    assert "cached prompt" in result.stderr
+
+
+def test_as_json(home: Path) -> None:
+    fill(home)
+    found = json.loads(usage("--json", "--by", "key").stdout)
+    assert [(each["name"], each["requests"], each["failed"]) for each in found] == [
+        ("laptop", 3, 1),
+        ("", 1, 0),
+    ]
+
+
+def test_days_are_in_order(home: Path) -> None:
+    fill(home)
+    days = [each["name"] for each in json.loads(usage("--json", "--by", "day").stdout)]
+    assert days == sorted(days)
+    assert len(days) >= 2
+
+
+def test_captures(home: Path) -> None:
+    fill(home)
+    shown = usage("--captured").stdout
+    assert "req_00000001  qwen  s1" in shown
+    assert "> asked" in shown
+    assert "< answered" in shown
+    assert json.loads(usage("--captured", "--session", "s2", "--json").stdout) == []
+
+
+def test_nothing_yet(home: Path) -> None:
+    result = usage()
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "nothing has been recorded yet" in result.stderr
+    assert not (home / "state").exists(), "to look makes nothing"
+    assert json.loads(usage("--json").stdout) == []
+
+
+def test_a_time_that_is_none(home: Path) -> None:
+    result = usage("--since", "tomorrow")
+    assert result.exit_code == 2
+    assert "--since" in result.stderr
+
+
+def test_a_database_that_is_away(home: Path) -> None:
+    (home / "config.yaml").write_text("store: {url: 'postgresql://me:geheim@127.0.0.1:1/x'}")
+    result = usage()
+    assert result.exit_code == 1
+    assert "geheim" not in result.output
+
+
+def of(prompt: int, cached: int, completion: int) -> Aggregate:
+    fields: dict[str, Any] = {"requests": 1, "failed": 0, "left": 0, "waited_s": 0.0, "last_us": 0}
+    return Aggregate(
+        name="x",
+        prompt_tokens=prompt,
+        cached_tokens=cached,
+        completion_tokens=completion,
+        first_token_s=None,
+        tokens_per_s=None,
+        **fields,
+    )
+
+
+@pytest.mark.parametrize("prompt", range(0, 40, 3))
+@pytest.mark.parametrize("completion", range(0, 40, 7))
+def test_a_bar_never_leaves_its_place(prompt: int, completion: int) -> None:
+    most = 40 + completion
+    drawn = bar(of(prompt, prompt // 3, completion), most, 10)
+    assert len(drawn) <= 10
+    assert bool(drawn) == bool(prompt + completion)
+    assert "".join(sorted(drawn, key=usage_cmd.BARS.index)) == drawn
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"), [(0, "0"), (999, "999"), (1000, "1.0k"), (12_345_678, "12.3M")]
+)
+def test_short_numbers(count: int, shown: str) -> None:
+    assert short(count) == shown
