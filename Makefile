@@ -47,6 +47,9 @@ test-clients: $(VENV)/.test ## run all that the real clients do, the long scenar
 test-vllm: $(VENV)/.test ## run the real vLLM, CPU build; installs 3.5 GB into a cache folder
 	@$(BIN)/python -m pytest --vllm -m slow_vllm $(ARGS)
 
+test-litellm: $(VENV)/.test ## run the real LiteLLM; installs it into a cache folder
+	@$(BIN)/python -m pytest --litellm -m slow_litellm $(ARGS)
+
 test-engine-flags: $(VENV)/.test ## compare what we know of the engines' flags with their packages
 	@$(BIN)/python -m tests.engines.flag_tables $(ARGS)
 

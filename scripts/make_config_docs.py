@@ -22,9 +22,11 @@ homeport needs no configuration file. To keep settings, write them as YAML to
 
 | What | Where it is read from, first hit wins |
 |---|---|
-| the file | `--config FILE`, `$HOMEPORT_CONFIG`, `config.yaml` in the folder below |
-| the folder | `$HOMEPORT_HOME`, `$XDG_CONFIG_HOME/homeport`, `~/.config/homeport` |
+| the file | `--config FILE`, `$HOMEPORT_CONFIG`, `$AUTO_INFER_LITELLM_CONFIG`, the folder's |
+| the folder of `config.yaml` | `$HOMEPORT_HOME`, `$XDG_CONFIG_HOME/homeport`, `~/.config/homeport` |
 | a setting | the command line's flag, the environment ([below](#environment)), the file, the default |
+
+A file of LiteLLM's is read as it is, see [litellm.md](litellm.md). What follows is about our own.
 
 A file that you name must exist; the one in the folder may be missing. It is UTF-8 text of at most
 {FILE_BYTES // 1024} KiB.

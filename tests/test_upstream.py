@@ -753,6 +753,22 @@ async def test_silence_on_a_used_connection_is_a_timeout_not_a_stale_one() -> No
 
 
 @on_uvloop
+async def test_an_exchange_may_have_less_patience_than_its_client() -> None:
+    async def script(peer: Peer) -> None:
+        await _once_then_close_on_next(peer)
+        await peer.client_left()
+
+    async with Server(script, for_ever) as server:
+        assert await server.ask() == (200, b"ok")  # its connection is used again: with another clock
+        exchange = server.client.exchange(server.url, idle_timeout_s=0.05)
+        await exchange.send()
+        with pytest.raises(UpstreamError, match="said nothing") as error:
+            await exchange.wait_head()
+        exchange.close()
+        assert error.value.kind == "timeout"
+
+
+@on_uvloop
 async def test_client_that_does_not_read_is_not_the_engines_silence() -> None:
     async with Server(answers(CHUNKED + b"5\r\nhello\r\n", then="wait")) as server:
         server.client = Client(idle_timeout_s=0.02)

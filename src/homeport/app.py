@@ -22,9 +22,11 @@ import msgspec
 import structlog
 import uvloop
 
+from homeport.beside import Beside
 from homeport.config import keys
 from homeport.demo import demo_model_path
 from homeport.engines.findings import Finding, Probe
+from homeport.engines.litellm_proxy import Plan
 from homeport.engines.records import Record, learned
 from homeport.errors import RequestFault
 from homeport.reload import Narrator as ReloadNarrator
@@ -40,6 +42,7 @@ from homeport.runtime.instance import Instance
 from homeport.runtime.launcher import Launcher
 from homeport.runtime.ledger import Ledger
 from homeport.runtime.leftovers import Leftovers
+from homeport.runtime.litellm import LiteLLM
 from homeport.runtime.managed import ManagedInstance
 from homeport.runtime.memory import Memory, budget_bytes
 from homeport.runtime.nvml import Cards
@@ -80,6 +83,10 @@ class Narrator(RosterNarrator, ReloadNarrator, Protocol):
 
     def model_loading(self, model_id: str) -> None: ...
 
+    def installing_litellm(self, plan: Plan) -> None: ...
+
+    def litellm_ready(self, endpoint: Endpoint, plan: Plan) -> None: ...
+
     def model_failed(self, model_id: str, reason: str) -> None: ...
 
     def draining(self, requests: int) -> None: ...
@@ -107,12 +114,14 @@ class App:
         records: tuple[Record, ...] = (),
         *,
         state_home: Path,
+        data_home: Path,
         reread: Callable[[], Settings],
     ) -> None:
-        """``records`` are what ``run_check`` found out about engines; in ``state_home`` is kept what
-        may be lost; ``reread`` reads the settings anew, for a reload. Binds the socket. Raises
-        ``ConfigError`` when that is impossible."""
+        """``records`` are what ``run_check`` found out about engines; in ``state_home`` is kept
+        what may be lost, in ``data_home`` LiteLLM is installed; ``reread`` reads the settings anew,
+        for a reload. Binds the socket. Raises ``ConfigError`` when that is impossible."""
         self._settings, self._state_home, self._reread = settings, state_home, reread
+        self._data_home = data_home
         self._found: Settings | None = None
         self._background: list[asyncio.Task[None]] = []
         self._terminal = Terminal()
@@ -157,7 +166,7 @@ class App:
             StoreMetrics(self._recorder, metrics.registry)
             self._recorder.start()
         self._admin = Admin(self._directory, self._fleet, news, self._reload)
-        own_key = keys.new_key()
+        own_key, internal_key = keys.new_key(), keys.new_key()
         gateway = Gateway(
             self._settings.server,
             self._directory,
@@ -168,12 +177,33 @@ class App:
             small_models=self._settings.small_models,
             admin=self._admin,
             own_key=own_key,
+            internal_key=internal_key,
             usage=None
             if self._recorder is None
             else UsageLog(self._recorder, self._settings.store.capture),
         )
         listener = listen.Listener(gateway, self._sock)
         slot_files = self._slot_files()
+        managed = functools.partial(
+            ManagedInstance,
+            fetch=self._client.fetch,
+            command_for=provision.command_for,
+            learned=self._learned,
+            keeper=self._fleet,
+            slot_files=slot_files,
+            sleeper=Sleeper(self._client.fetch),
+            launcher=Launcher(ledger),
+            silence=self._client.silence_s,
+        )
+        litellm = LiteLLM(
+            url=self._url,
+            internal_key=internal_key,
+            state_home=self._state_home,
+            data_home=self._data_home,
+        )
+        self._beside = Beside(
+            litellm, fleet=self._fleet, directory=self._directory, managed=managed
+        )
         self._roster = Roster(
             self._settings,
             fetch=self._client.fetch,
@@ -182,17 +212,8 @@ class App:
             narrator=self._narrator,
             learned=self._learned,
             needs=provision,
-            managed=functools.partial(
-                ManagedInstance,
-                fetch=self._client.fetch,
-                command_for=provision.command_for,
-                learned=self._learned,
-                keeper=self._fleet,
-                slot_files=slot_files,
-                sleeper=Sleeper(self._client.fetch),
-                launcher=Launcher(ledger),
-                silence=self._client.silence_s,
-            ),
+            managed=managed,
+            beside=self._beside,
         )
         self._reloader = Reloader(
             self._settings,
@@ -213,6 +234,7 @@ class App:
         finally:
             if announced is not None:
                 running.withdraw(announced)
+            gateway.litellm_desk.close()
             await self._fleet.close()
             if slot_files is not None:
                 slot_files.close()
@@ -274,13 +296,17 @@ class App:
         else:
             self._reload_asked.set()
 
+    @property
+    def _url(self) -> str:
+        """Where we are reached on this machine."""
+        host = self._settings.server.host
+        return f"http://{_shown(_REACHED_AT.get(host, host))}:{self.port}"
+
     def _announced(self, own_key: str) -> Path | None:
         """The file by which commands on this machine find us."""
-        host = self._settings.server.host
-        url = f"http://{_shown(_REACHED_AT.get(host, host))}:{self.port}"
         places = running.folders(os.environ, self._state_home)
         try:
-            return running.announce(places, self.port, url, own_key)
+            return running.announce(places, self.port, self._url, own_key)
         except OSError as error:
             log.warning("running.not_announced", error=str(error))
             return None
@@ -302,7 +328,9 @@ class App:
         self._begin_to_warm_up(
             instance
             for instance in self._roster.wanted_at_start()
-            if instance.id in new or (instance is self._roster.default and instance is not default)
+            if instance.id in new
+            or (instance is self._roster.default and instance is not default)
+            or (instance is self._directory.litellm and instance.state == "stopped")
         )
         return done
 
@@ -362,6 +390,8 @@ class App:
 
     async def _warm_up(self, instance: Instance) -> None:
         """Starts what shall run from the beginning, so that the first request need not wait."""
+        if instance is self._directory.litellm and (plan := self._beside.not_installed):
+            self._narrator.installing_litellm(plan)
         self._narrator.model_loading(instance.id)
         try:
             with instance.lease(takes_slot=False) as lease:
@@ -369,7 +399,10 @@ class App:
         except RequestFault as error:
             self._narrator.model_failed(instance.id, error.message)
         else:
-            self._narrator.model_ready(instance.id, endpoint)
+            if instance is self._directory.litellm and (plan := self._beside.plan):
+                self._narrator.litellm_ready(endpoint, plan)
+            else:
+                self._narrator.model_ready(instance.id, endpoint)
 
 
 _REACHED_AT = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}

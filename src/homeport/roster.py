@@ -18,7 +18,8 @@ import msgspec
 import structlog
 from msgspec.structs import replace
 
-from homeport.engines import detect
+from homeport.beside import Beside, NoLiteLLM
+from homeport.engines import detect, litellm_proxy
 from homeport.errors import ConfigError, UpstreamError
 from homeport.lifecycle.scheduler import Policy, Terms
 from homeport.routing.catalog import Catalog, Entry
@@ -27,8 +28,10 @@ from homeport.runtime.instance import Instance, Learned
 from homeport.runtime.managed import ManagedInstance
 from homeport.runtime.probe import Fetch, discover
 from homeport.runtime.remote import RemoteInstance
+from homeport.runtime.route import RouteInstance
+from homeport.runtime.via import ViaInstance
 from homeport.server.directory import Directory
-from homeport.spec import Endpoint, LifecycleSettings, ModelSettings, Settings
+from homeport.spec import Endpoint, LifecycleSettings, ModelSettings, Route, Settings
 
 log = structlog.get_logger()
 
@@ -42,6 +45,7 @@ MAX_WATCH_PAUSE_S = 30.0
 ADJUSTABLE: Final = (
     *("aliases", "group", "pinned", "preload", "ttl_s", "max_queue", "max_wait_s", "memory_bytes"),
     *("rescue", "rescue_retry", "starts_thinking", "max_tools"),
+    *("timeout_s", "request_defaults", "listed"),
 )
 """Settings of a model that are ours: they take effect without a new engine."""
 
@@ -85,18 +89,22 @@ class Roster:
         learned: Learned,
         needs: Needs,
         managed: Callable[[ModelSettings], ManagedInstance],
+        beside: Beside | None = None,
     ) -> None:
-        """``managed`` makes the instance of a model whose engine is ours."""
+        """``managed`` makes the instance of a model whose engine is ours; without ``beside`` there
+        is no LiteLLM."""
         self._settings = settings
         self._fetch, self._fleet, self._directory = fetch, fleet, directory
         self._narrator, self._learned, self._needs = narrator, learned, needs
-        self._managed = managed
+        self._managed, self._beside = managed, beside or NoLiteLLM()
         self._configured: dict[ModelSettings, Instance] = {}
         """In the order of the file."""
         self._discovered: dict[str, list[tuple[Entry, Instance]]] = {}
         self._asking: dict[str, asyncio.Task[None]] = {}
         """One task for each upstream whose models are not known yet."""
+        self._beside.apply(settings)
         self._configured = {model: self._made(model) for model in settings.models}
+        self._routes: dict[Route, RouteInstance] = {}
         self._publish()
 
     def __repr__(self) -> str:
@@ -120,7 +128,8 @@ class Roster:
         """What is asked for before anybody comes: the default model, and what says ``preload``."""
         first = [self.default] if self.default is not None else []
         preloaded = [i for model, i in self._configured.items() if model.preload]
-        return list(dict.fromkeys([*first, *preloaded]))
+        litellm = [self._directory.litellm] if self._directory.litellm is not None else []
+        return list(dict.fromkeys([*litellm, *first, *preloaded]))
 
     def apply(self, settings: Settings) -> Change:
         """Takes up a new configuration; only what has changed is touched."""
@@ -129,6 +138,7 @@ class Roster:
         new = {model.id: model for model in settings.models}
         instances = {model.id: i for model, i in self._configured.items()}
         kept = {n for n in old.keys() & new.keys() if _engine_part(old[n]) == _engine_part(new[n])}
+        self._beside.apply(settings)
         # The new ones first: requests that come meanwhile find them in the directory.
         self._configured = {
             model: self._adjusted(instances[model.id], old[model.id], model)
@@ -142,8 +152,9 @@ class Roster:
                 task.cancel()
         self._publish()
         for name, instance in instances.items():
-            if name not in kept and isinstance(instance, ManagedInstance):
-                self._fleet.retire(instance)
+            engine = instance.native if isinstance(instance, ViaInstance) else instance
+            if name not in kept and isinstance(engine, ManagedInstance):
+                self._fleet.retire(engine)
         return Change(
             added=tuple(name for name in new if name not in old),
             changed=tuple(name for name in new if name in old and name not in kept),
@@ -157,18 +168,23 @@ class Roster:
         """The same instance, by other terms."""
         if model != before:
             instance.configure(model)
-        if isinstance(instance, ManagedInstance):
-            terms = self._fleet.terms_of(instance)
+        engine = instance.native if isinstance(instance, ViaInstance) else instance
+        if isinstance(engine, ManagedInstance):
+            terms = self._fleet.terms_of(engine)
             is_same = model.memory_bytes == before.memory_bytes
             need_bytes = terms.need_bytes if is_same else self._needs.need_bytes(model)
             wanted = terms_of(model, self._settings.lifecycle, need_bytes)
             if wanted != terms:
-                self._fleet.set_terms(instance, wanted)
+                self._fleet.set_terms(engine, wanted)
         return instance
 
     # ------------------------------------------------------------------- instances
 
     def _made(self, model: ModelSettings) -> Instance:
+        if model.via == "litellm":
+            is_beyond = litellm_proxy.is_beyond(model)
+            native = None if is_beyond else self._made(replace(model, via="native"))
+            return self._beside.via(model, native)
         if not model.is_ours:
             return RemoteInstance(model, self._fetch, learned=self._learned)
         instance = self._managed(model)
@@ -180,6 +196,7 @@ class Roster:
         """One catalog of the configured models and of those that upstreams have named so far."""
         settings = self._settings
         pairs = [(_configured_entry(model), i) for model, i in self._configured.items()]
+        pairs = [*self._route_pairs(), *pairs]
         for url in settings.upstreams:
             pairs += self._discovered.get(url, [])
         entries = [entry for entry, _ in pairs]
@@ -189,6 +206,8 @@ class Roster:
         aliases = settings.aliases
         if default is not None:
             aliases += tuple((alias, default) for alias in settings.default_aliases)
+            if (plan := self._beside.plan) is not None:
+                aliases += ((plan.alias, default),)
         catalog = Catalog(
             entries,
             aliases=aliases,
@@ -200,9 +219,27 @@ class Roster:
         for entry, instance in pairs:
             instances.setdefault(entry.id, instance)
         pending = tuple(url for url in settings.upstreams if url not in self._discovered)
-        self._directory.publish(catalog, instances, pending)
+        patterns = {m.id: name for m in self._configured if "*" in (name := m.upstream_model or "")}
+        self._directory.publish(catalog, instances, pending, patterns)
         first = self.default
         self._fleet.set_default(first if isinstance(first, ManagedInstance) else None)
+
+    def _route_pairs(self) -> list[tuple[Entry, Instance]]:
+        """The routes; one that is as before keeps what it knows of its deployments."""
+        ours = {model.id: instance for model, instance in self._configured.items()}
+        embedding = {model.id for model in self._configured if model.embeddings}
+        before, self._routes = self._routes, {}
+        pairs: list[tuple[Entry, Instance]] = []
+        for route in self._settings.routes:
+            deployments = {name: ours[name] for name, _ in route.models if name in ours}
+            known = before.get(route)
+            if known is None or known.deployments != deployments:
+                known = RouteInstance(route, deployments)
+            self._routes[route] = known
+            is_embedding = all(name in embedding for name in deployments)
+            entry = Entry(id=route.id, is_embedding=is_embedding, is_listed=route.listed)
+            pairs.append((entry, known))
+        return pairs
 
     # ------------------------------------------------------------------- servers of others
 
@@ -295,6 +332,7 @@ def _configured_entry(model: ModelSettings) -> Entry:
         aliases=model.aliases,
         sources=tuple(filter(None, sources)),
         is_embedding=model.embeddings,
+        is_listed=model.listed,
     )
 
 

@@ -12,7 +12,15 @@ import msgspec
 MIB = 1024 * 1024
 
 EngineName = Literal[
-    "llamacpp", "vllm", "sglang", "trtllm", "mlx", "ollama", "openai_compatible", "custom"
+    "llamacpp",
+    "vllm",
+    "sglang",
+    "trtllm",
+    "mlx",
+    "ollama",
+    "litellm",
+    "openai_compatible",
+    "custom",
 ]
 """``custom`` is any command line that starts an OpenAI-compatible server."""
 RunnerName = Literal["process", "container"]
@@ -106,9 +114,22 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Which server software it is; found out by asking when not set."""
     dialect: UpstreamDialect = "openai_chat"
     """``anthropic`` for an upstream that has ``/v1/messages`` only."""
+    via: Literal["native", "litellm"] = "native"
+    """``litellm``: only LiteLLM reaches its provider; ``upstream_model`` is LiteLLM's name for it."""
+    litellm_params: tuple[tuple[str, str], ...] = ()
+    """What LiteLLM needs to reach it beside its name: lists and numbers as JSON."""
+    headers: tuple[tuple[str, str], ...] = ()
+    """More headers for the upstream."""
+    timeout_s: float | None = None
+    """Longest silence of the upstream inside one answer; that of ``Limits`` when not set."""
+    request_defaults: tuple[tuple[str, str | int | float], ...] = ()
+    """Fields that a request gets which does not name them."""
+    listed: bool = True
+    """Named by ``/v1/models``."""
     aliases: tuple[str, ...] = ()
     ctx: int | None = None
-    """Context per request in tokens that the engine is started with (the model's own when not set)."""
+    """Context per request in tokens that the engine is started with (the model's own when not set);
+    of an upstream: what its context is where it does not tell."""
     slots: int | None = None
     """Requests that the engine computes side by side, each with ``ctx`` of its own (2 when not set)."""
     args: tuple[str, ...] = ()
@@ -152,10 +173,26 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_ours(self) -> bool:
         """Whether we start the engine."""
-        return self.upstream is None
+        return self.upstream is None and self.via == "native"
 
     def __repr__(self) -> str:  # never shows the key
         return f"ModelSettings({self.id!r}, {self.path or self.hub or self.upstream!r})"
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    """A name for several models, its deployments: requests are shared between them, and go on to
+    another one where one fails (``routing.selection``)."""
+
+    id: str
+    models: tuple[tuple[str, float], ...]
+    """Their ids and weights; one of weight 0 is asked when no other can be."""
+    fallbacks: tuple[str, ...] = ()
+    """Names that are asked next, when these have failed."""
+    retries: int = 2
+    """So many more of its deployments are asked where one has failed."""
+    cooldown_s: float = 5.0
+    """One that has failed is left alone for so long, while there is another."""
+    listed: bool = True
 
 
 class Group(msgspec.Struct, frozen=True, kw_only=True):
@@ -207,6 +244,21 @@ class BackendDefaults(msgspec.Struct, frozen=True, kw_only=True):
 
 class Defaults(msgspec.Struct, frozen=True, kw_only=True):
     backends: tuple[tuple[BackendName, BackendDefaults], ...] = ()
+
+
+class LiteLLMSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """LiteLLM's proxy beside homeport (``engines.litellm_proxy`` has what is not set)."""
+
+    enabled: bool = False
+    host: str = "127.0.0.1"
+    port: int | None = None
+    alias: str | None = None
+    """Its name for the default model."""
+    version: str | None = None
+    """The locked one when not set; any other was not verified."""
+    runner: RunnerName | None = None
+    image: str | None = None
+    env: tuple[tuple[str, str], ...] = ()
 
 
 class SearchAccount(msgspec.Struct, frozen=True, kw_only=True):
@@ -274,8 +326,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     server: ServerSettings = ServerSettings()
     models: tuple[ModelSettings, ...] = ()
+    routes: tuple[Route, ...] = ()
     defaults: Defaults = Defaults()
     lifecycle: LifecycleSettings = LifecycleSettings()
+    litellm: LiteLLMSettings = LiteLLMSettings()
     aliases: tuple[tuple[str, str], ...] = ()
     """``(pattern, model id)`` in file order; a pattern may hold ``*``."""
     default_model: str | None = None
@@ -399,6 +453,9 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     rescue_retry: bool = False
     starts_thinking: bool = False
     max_tools: int | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    timeout_s: float | None = None
+    request_defaults: tuple[tuple[str, str | int | float], ...] = ()
     slots_restored: bool = False
     """It was stopped to make room, and its slots hold again what they held then."""
 
@@ -446,6 +503,8 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
 
     argv: tuple[str, ...]
     env: tuple[tuple[str, str], ...] = ()
+    inherits_env: bool = True
+    """Else ``env`` is all that it gets."""
     engine: EngineName = "llamacpp"
     api_key: str | None = None
     """The key that it has been given; None where it takes none."""

@@ -115,6 +115,7 @@ class _Connection(asyncio.Protocol):
         self._may_stay = self._is_lingering = self._is_idle = False
         self._error: Exception | None = None
         self._seen_at = self._loop.time()
+        self._patience_s = self._pool.idle_timeout_s
         self._went_idle = False
         self._sink: Sink | None = None
         self._is_enough = False
@@ -207,16 +208,24 @@ class _Connection(asyncio.Protocol):
 
     # ------------------------------------------------------------- the exchange's side
 
-    def begin(self, data: bytes, body: bytes) -> None:
-        """Sends a request; what the last exchange left behind is gone."""
+    def begin(self, data: bytes, body: bytes, patience_s: float | None) -> None:
+        """Sends a request; what the last exchange left behind is gone. ``patience_s`` is how long the
+        engine may be silent, where that is not the pool's."""
         assert self._transport is not None, "a connection that is open"
         self._reset()
+        if patience_s is not None:
+            self._patience_s = patience_s
+            self._stop_clock()
         if len(body) > 16 * 1024:
             self._transport.writelines((data, body))
         else:
             self._transport.write(data + body)
         if self._timer is None:
-            self._timer = self._loop.call_later(self._pool.tick_s, self._tick)
+            self._timer = self._loop.call_later(self._tick_s, self._tick)
+
+    @property
+    def _tick_s(self) -> float:
+        return min(self._pool.tick_s, self._patience_s)
 
     async def wait_head(self, timeout_s: float | None) -> bool:
         """True once status and headers are there; False when ``timeout_s`` passed first."""
@@ -332,13 +341,13 @@ class _Connection(asyncio.Protocol):
         if self._is_idle:
             self._timer = None
             return
-        due_s = self._pool.tick_s
+        due_s = self._tick_s
         if self._chunks:  # nobody reads: that is the client's silence, not the engine's
             self._seen_at = self._loop.time()
         silence = self._loop.time() - self._seen_at
-        if silence >= self._pool.idle_timeout_s:
+        if silence >= self._patience_s * 0.999:
             self._fail(
-                UpstreamError("timeout", f"the engine said nothing for {int(silence)} seconds")
+                UpstreamError("timeout", f"the engine said nothing for {silence:.3g} seconds")
             )
             self._wake()
             self.abort()
@@ -360,8 +369,11 @@ class _Connection(asyncio.Protocol):
 class Exchange:
     """One request and its answer. Always ``close`` it: what is not read to its end is aborted."""
 
-    def __init__(self, client: "Client", url: Url, head: bytes, body: bytes) -> None:
+    def __init__(
+        self, client: "Client", url: Url, head: bytes, body: bytes, patience_s: float | None
+    ) -> None:
         self._client, self._url, self._head, self._body = client, url, head, body
+        self._patience_s = patience_s
         self._connection: _Connection | None = None
         self.is_answered = False
         """All that is wanted has been read: ``close`` does not abort the engine for what is left."""
@@ -373,7 +385,7 @@ class Exchange:
     async def send(self, *, fresh: bool = False) -> None:
         """Connects if need be, and sends. Raises ``UpstreamError("unavailable")`` if it cannot."""
         self._connection = await self._client.connection(self._url, fresh=fresh)
-        self._connection.begin(self._head, self._body)
+        self._connection.begin(self._head, self._body, self._patience_s)
 
     async def wait_head(self, timeout_s: float | None = None) -> bool:
         """Waits for status and headers; False when ``timeout_s`` passed first (ask again)."""
@@ -455,8 +467,10 @@ class Client:
         method: str = "POST",
         headers: Iterable[tuple[str, str]] = (),
         body: bytes = b"",
+        idle_timeout_s: float | None = None,
     ) -> Exchange:
-        """A request, not sent yet. Raises ``ValueError`` for header values with line breaks."""
+        """A request, not sent yet; ``idle_timeout_s`` in place of the client's. Raises ``ValueError``
+        for header values with line breaks."""
         target = parse_url(url)
         lines = [
             b"%b %b HTTP/1.1\r\nhost: %b\r\n" % (method.encode(), target.path, target.authority)
@@ -468,7 +482,7 @@ class Client:
         if body or method == "POST":
             lines.append(b"content-length: %d\r\n" % len(body))
         lines.append(b"\r\n")
-        return Exchange(self, target, b"".join(lines), body)
+        return Exchange(self, target, b"".join(lines), body, idle_timeout_s)
 
     async def fetch(
         self,

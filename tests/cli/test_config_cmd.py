@@ -83,7 +83,7 @@ def test_check_as_json(home: Path) -> None:
     good = run("check", "--json")
     server = {"model": "m", "engine": "asked", "runner": None, "source": "http://h/v1"}
     assert json.loads(good.stdout) == {
-        "file": str(file), "ok": True, "errors": [], "models": [server]
+        "file": str(file), "ok": True, "errors": [], "models": [server], "notices": []
     }  # fmt: skip
     assert good.exit_code == 0
 
@@ -162,3 +162,59 @@ def test_the_schema_is_printed() -> None:
     result = run("schema")
     assert (result.exit_code, result.stderr) == (0, "")
     assert json.loads(result.stdout) == json_schema.json_schema()
+
+
+LITELLM = """\
+model_list:
+  - model_name: m
+    litellm_params: {model: openai/a, api_base: "http://h", api_key: geheim}
+  - model_name: cloud
+    litellm_params: {model: bedrock/x}
+litellm_settings: {success_callback: [x]}
+"""
+
+
+def test_check_a_file_of_litellm(home: Path) -> None:
+    file = home / "litellm.yaml"
+    file.write_text(LITELLM)
+    result = run("check", file)
+    assert result.exit_code == 0
+    assert [line.split() for line in result.stdout.splitlines()] == [
+        ["m", "asked", "http://h/v1"],
+        ["cloud", "litellm", "bedrock/x"],
+    ]
+    assert result.stderr == (
+        "warning: not everything in this LiteLLM configuration means the same here:\n"
+        f"  {file}:5: model_list.1.litellm_params.model: only LiteLLM reaches bedrock: this one needs "
+        "--with-litellm\n"
+        f"  {file}:6: litellm_settings.success_callback: has no effect: nobody is told; homeport has "
+        "its own log and /metrics\n"
+        f"{file}: no errors\n"
+    )
+
+
+def test_check_a_file_of_litellm_for_programs(home: Path) -> None:
+    file = home / "litellm.yaml"
+    file.write_text(LITELLM)
+    notices = json.loads(run("check", file, "--json").stdout)["notices"]
+    assert [notice["key"] for notice in notices] == [
+        "model_list.1.litellm_params.model",
+        "litellm_settings.success_callback",
+    ]
+
+
+def test_export_for_litellm(home: Path) -> None:
+    (home / "config.yaml").write_text(GOOD)
+    result = run("export", "litellm", "--claude")
+    assert result.exit_code == 0
+    names = [entry["model_name"] for entry in yaml.safe_load(result.stdout)["model_list"]]
+    assert names == ["m", "claude-*", "*"]
+    assert "geheim" not in result.output
+    needed = "LiteLLM needs these in its environment: LITELLM_MASTER_KEY, M_API_KEY\n"
+    assert result.stderr == needed
+
+
+def test_nothing_to_export() -> None:
+    result = run("export", "litellm")
+    assert result.exit_code == 2
+    assert "no model is configured" in result.stderr

@@ -139,7 +139,7 @@ CASES = [
     Case("env-list", ON_PATH + "    env: [A=1]\n", 4, "models.m.env", "must be a mapping", "lines"),
     Case("nul", ON_PATH + '    args: ["\\0"]\n', 4, "models.m.args.0", "NUL", "delete"),
     Case("binary", ON_PATH + "    binary: ./none\n", 4, "models.m.binary", "no file", "looked for at"),
-    Case("stray-ctx", UPSTREAM + "    ctx: 4096\n", 4, "models.m.ctx",
+    Case("stray-slots", UPSTREAM + "    slots: 4\n", 4, "models.m.slots",
          "goes only with 'path', 'hub', 'command'; this model has 'upstream'", "delete this line"),
     Case("stray-key", ON_PATH + "    api_key: x\n", 4, "models.m.api_key", "with 'upstream'", "delete"),
     Case("id-star", "models:\n  m*: {path: a.gguf}\n", 2, "models.m*", "holds no '*'", "aliases:"),

@@ -92,7 +92,7 @@ def test_a_wildcard_decides_over_an_ambiguous_name() -> None:
     catalog = Catalog(
         [Entry(id="a/x"), Entry(id="b/x"), Entry(id="y")], aliases=[("x*", "y")], default="y"
     )
-    assert catalog.resolve("x", kind="chat") == Resolution("y", "wildcard")
+    assert catalog.resolve("x", kind="chat") == Resolution("y", "wildcard", ("",))
 
 
 def test_a_whole_name_beats_the_tail_of_another() -> None:
@@ -153,7 +153,7 @@ def test_long_names_are_cut_in_messages() -> None:
 
 def test_embeddings_get_an_embedding_model_by_wildcard_and_default() -> None:
     found = CATALOG.resolve("text-embedding-3-small", kind="embeddings")
-    assert found == Resolution("nomic", "wildcard")
+    assert found == Resolution("nomic", "wildcard", ("3-small",))
     only = Catalog([Entry(id="nomic", is_embedding=True)], default="nomic")
     assert only.resolve("x", kind="embeddings") == Resolution("nomic", "default")
 
@@ -424,7 +424,8 @@ def test_the_longest_prefix_wins(prefixes: list[str], name: str) -> None:
     if not name or not fitting:
         assert isinstance(_outcome(catalog, name, "chat"), str)
     else:
-        expected = Resolution(f"for:{max(fitting, key=len)}", "wildcard")
+        longest = max(fitting, key=len)
+        expected = Resolution(f"for:{longest}", "wildcard", (name[len(longest) :],))
         assert catalog.resolve(name, kind="chat") == expected
 
 

@@ -149,7 +149,12 @@ class FakeClient:
         self.counted_with: list[Mapping[str, str]] = []
 
     def exchange(
-        self, url: str, *, headers: Iterable[tuple[str, str]] = (), body: bytes = b""
+        self,
+        url: str,
+        *,
+        headers: Iterable[tuple[str, str]] = (),
+        body: bytes = b"",
+        idle_timeout_s: float | None = None,
     ) -> FakeExchange:
         exchange = FakeExchange(self.plans.pop(0), url, dict(headers), body)
         self.exchanges.append(exchange)

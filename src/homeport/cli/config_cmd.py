@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import click
+import msgspec
 
 from homeport.cli import output, serve_cmd
 from homeport.config import json_schema, load, redact
+from homeport.config.litellm_compat import Notice
 from homeport.config.problems import Problems
 from homeport.errors import ConfigError
 from homeport.spec import Machine, ModelSettings, Settings
@@ -32,9 +34,9 @@ def check(ctx: click.Context, file: Path | None, as_json: bool) -> None:
     serve_cmd.set_up_logs("error")
     path, named = load.config_file(file, os.environ)
     errors: tuple[ConfigError, ...] = ()
-    starts = Starts()
+    starts, notices = Starts(), list[Notice]()
     try:
-        load.settings(file, os.environ, more_rules=[starts])
+        load.settings(file, os.environ, more_rules=[starts], tell=notices.append)
     except ConfigError as problem:
         errors = getattr(problem, "errors", (problem,))
     if as_json:
@@ -44,11 +46,14 @@ def check(ctx: click.Context, file: Path | None, as_json: bool) -> None:
                 "ok": not errors,
                 "errors": list(map(_plain, errors)),
                 "models": [start._asdict() for start in starts.found],
+                "notices": [msgspec.to_builtins(notice) for notice in notices],
             }
         )
         ctx.exit(1 if errors else 0)
     for start in starts.found:
         output.row((start.model, 32), (start.engine, 18), (start.source, 0))
+    if not errors:
+        serve_cmd.tell_notices(notices)
     for each in errors:
         output.config_error(each)
     if not errors and (named or path.exists()):
@@ -85,6 +90,10 @@ class Starts:
         for model in settings.models:
             if model.upstream is not None:
                 self.found.append(Start(model.id, model.engine or "asked", None, model.upstream))
+            elif model.via == "litellm":
+                self.found.append(
+                    Start(model.id, "litellm", None, model.upstream_model or model.id)
+                )
             elif model.path or model.hub or model.command:  # else that has been told
                 self._judge(model, machine, problems)
 
@@ -135,3 +144,33 @@ def show(file: Path | None, as_json: bool) -> None:
 def schema() -> None:
     """Print the JSON Schema of the configuration file, for editors."""
     output.data_json(json_schema.json_schema())
+
+
+@config.group()
+def export() -> None:
+    """Write the configuration for another program, to stdout."""
+
+
+@export.command("litellm")
+@click.option("--config", "file", type=click.Path(path_type=Path), help="Configuration file.")
+@click.option("--claude", is_flag=True, help="Every claude-* name leads to the default model.")
+def export_litellm(file: Path | None, claude: bool) -> None:
+    """A configuration of LiteLLM's for the models that are configured here.
+
+    No key is written down: LiteLLM finds them in its environment, by the names that stderr lists.
+    """
+    import yaml
+
+    from homeport.engines.litellm import exported
+
+    settings = load.settings(file, os.environ)
+    if not settings.models:
+        raise ConfigError(
+            "no model is configured",
+            where=str(load.config_file(file, os.environ)[0]),
+            hint="add models:, or name a file by --config",
+        )
+    found = exported(settings, claude=claude)
+    output.data(yaml.safe_dump(found.config, sort_keys=False, allow_unicode=True).rstrip("\n"))
+    if found.variables:
+        output.say(f"LiteLLM needs these in its environment: {', '.join(found.variables)}")

@@ -17,14 +17,17 @@ import click
 import msgspec
 import structlog
 
+from homeport import litellm
 from homeport.cli import output, pull_cmd, reload_cmd
 from homeport.config import dialects, load
 from homeport.config.flags import Overrides
+from homeport.config.litellm_compat import Notice
 from homeport.engines import detect
 from homeport.errors import ConfigError
 from homeport.spec import Endpoint, ModelFacts, ModelSettings, Settings
 
 if TYPE_CHECKING:  # heavy
+    from homeport.engines.litellm_proxy import Plan
     from homeport.runtime.discovery import Found
     from homeport.runtime.leftovers import Leftovers
     from homeport.server.admin import Reloaded
@@ -74,6 +77,12 @@ LEVELS = ("debug", "info", "warning", "error")
     is_flag=True,
     help="Do not look for model servers on this machine's usual ports.",
 )
+@click.option(
+    "--with-litellm", is_flag=True, default=None, help="Run LiteLLM's proxy beside homeport."
+)
+@click.option("--litellm-port", type=int, metavar="N", help="LiteLLM's port (default 4000).")
+@click.option("--litellm-alias", metavar="NAME", help="LiteLLM's name for the default model.")
+@click.option("--litellm-version", metavar="X", help="Another LiteLLM than the one verified.")
 @click.option("--demo", "demo", is_flag=True, help="Serve the demo model, whatever runs here.")
 @click.option(
     "--log-level", type=click.Choice(LEVELS), default="warning", show_default=True, help="For logs."
@@ -98,6 +107,10 @@ def serve(
     max_tokens: int | None,
     strict_models: bool | None,
     no_discover: bool,
+    with_litellm: bool | None,
+    litellm_port: int | None,
+    litellm_alias: str | None,
+    litellm_version: str | None,
     demo: bool,
     log_level: str,
     as_json: bool,
@@ -120,11 +133,17 @@ def serve(
         autocomplete_model=autocomplete_model,
         max_tokens=max_tokens,
         strict_models=strict_models,
+        with_litellm=with_litellm,
+        litellm_port=litellm_port,
+        litellm_alias=litellm_alias,
+        litellm_version=litellm_version,
     )
 
     def read() -> Settings:
         """At the start, and for each reload."""
-        settings = load.settings(file, os.environ, flags)
+        notices: list[Notice] = []
+        settings = load.settings(file, os.environ, flags, tell=notices.append)
+        tell_notices(notices)
         if demo:
             settings = msgspec.structs.replace(
                 settings, models=(), upstreams=(), default_model=None, autocomplete_model=None
@@ -147,16 +166,40 @@ def serve(
     settings = read()
     for model in downloads:  # the settings are right: now it is worth the wait
         pull_cmd.pulled(model, as_json=as_json)
+    tell_unverified(settings)
     set_up_logs(log_level)
     from homeport.app import App  # heavy: the server, only once the flags are right
 
     records = dialects.load(load.home(os.environ), output.warning)
     narrator = JsonNarrator() if as_json else TerminalNarrator()
-    state_home = load.state_home(os.environ)
-    app = App(settings, narrator, records, state_home=state_home, reread=read)
+    app = App(
+        settings,
+        narrator,
+        records,
+        state_home=load.state_home(os.environ),
+        data_home=load.data_home(os.environ),
+        reread=read,
+    )
     tame_garbage_collector()
     if not app.run():
         sys.exit(EXIT_CUT)
+
+
+def tell_notices(notices: Sequence[Notice]) -> None:
+    """What a LiteLLM file asks for and homeport does otherwise, as one list."""
+    if notices:
+        output.warning("not everything in this LiteLLM configuration means the same here:")
+    for notice in notices:
+        output.say(f"  {notice}")
+
+
+def tell_unverified(settings: Settings) -> None:
+    version = settings.litellm.version
+    if settings.litellm.enabled and version not in (None, litellm.VERSION):
+        output.warning(
+            f"LiteLLM {version} was not verified, and is installed without a lock",
+            hint=f"without --litellm-version (litellm.version) it is {litellm.VERSION}",
+        )
 
 
 def tame_garbage_collector() -> None:
@@ -246,6 +289,16 @@ class TerminalNarrator:
         self._is_ready = True
         self._tell_how()
 
+    def installing_litellm(self, plan: "Plan") -> None:
+        version = plan.settings.version or litellm.VERSION
+        output.say(
+            f"  installing LiteLLM {version}, once; this takes a minute (`homeport logs litellm`)"
+        )
+
+    def litellm_ready(self, endpoint: Endpoint, plan: "Plan") -> None:
+        url = endpoint.base_url.removesuffix("/v1")
+        output.say(f"  LiteLLM is ready on {url}; there the default model is {plan.alias}")
+
     def _tell_how(self) -> None:
         """What to type next, once, when there is something to talk to."""
         if self._url and self._is_ready and not self._has_told:
@@ -330,6 +383,13 @@ class JsonNarrator:
 
     def model_loading(self, model_id: str) -> None:
         self._tell("model_loading", model=model_id)
+
+    def installing_litellm(self, plan: "Plan") -> None:
+        self._tell("installing_litellm", version=plan.settings.version or litellm.VERSION)
+
+    def litellm_ready(self, endpoint: Endpoint, plan: "Plan") -> None:
+        url = endpoint.base_url.removesuffix("/v1")
+        self._tell("litellm_ready", url=url, alias=plan.alias)
 
     def model_ready(self, model_id: str, endpoint: Endpoint) -> None:
         self._tell(

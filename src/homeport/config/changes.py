@@ -13,7 +13,7 @@ NEEDS_RESTART: Final = frozenset(
 )
 """Looked at once, when homeport starts."""
 
-_SECTIONS: Final = ("server", "lifecycle")
+_SECTIONS: Final = ("server", "lifecycle", "litellm")
 _LEFT_OUT: Final = ("models", "defaults")
 """``defaults`` change models, and are told there."""
 

@@ -17,7 +17,14 @@ from homeport.config.model_rules import misfits
 from homeport.config.problems import CollectedConfigError, WrongValueError, near
 from homeport.engines import hub_files
 from homeport.errors import ConfigError
-from homeport.spec import EngineName, ModelSettings, RunnerName, Settings
+from homeport.spec import (
+    BackendDefaults,
+    EngineName,
+    LiteLLMSettings,
+    ModelSettings,
+    RunnerName,
+    Settings,
+)
 
 T = TypeVar("T")
 
@@ -43,6 +50,10 @@ class Overrides(msgspec.Struct, frozen=True, kw_only=True):
     autocomplete_model: str | None = None
     strict_models: bool | None = None
     max_tokens: int | None = None
+    with_litellm: bool | None = None
+    litellm_port: int | None = None
+    litellm_alias: str | None = None
+    litellm_version: str | None = None
 
 
 def over(base: Settings, flags: Overrides, place: values.Place) -> Settings:
@@ -55,6 +66,7 @@ def over(base: Settings, flags: Overrides, place: values.Place) -> Settings:
     max_tokens = check.one("--max-tokens", _text(flags.max_tokens), values.count)
     max_tokens = max_tokens or check.variable("MAX_TOKENS", values.count)
     master_keys = [check.variable(name, values.key) for name in MASTER_KEYS]
+    litellm = _litellm(flags, base, check)
     flagged = _flagged_models(flags, check)
     models = _models(flagged, base.models)
     finder = _Finder(models, check, _names_elsewhere(base, flagged, upstreams))
@@ -71,6 +83,7 @@ def over(base: Settings, flags: Overrides, place: values.Place) -> Settings:
             master_key=next(filter(None, master_keys), base.server.master_key),
             limits=replace(limits, max_tokens=max_tokens or limits.max_tokens),
         ),
+        litellm=litellm,
         models=finder.models,
         default_model=default or (flagged[0].id if flagged else base.default_model),
         autocomplete_model=autocomplete or base.autocomplete_model,
@@ -100,6 +113,29 @@ def with_ports(settings: Settings, place: values.Place) -> Settings:
         models[model.id] = replace(model, port=port)
     check.raise_any()
     return replace(settings, models=tuple(models.values()))
+
+
+def _litellm(flags: Overrides, base: Settings, check: "_Checks") -> LiteLLMSettings:
+    """Flags, else the ``litellm`` section, else ``defaults.backends.litellm``."""
+    said, common = base.litellm, dict(base.defaults.backends).get("litellm", BackendDefaults())
+    port = check.one("--litellm-port", _text(flags.litellm_port), values.port)
+    alias = check.one("--litellm-alias", flags.litellm_alias, values.model_id)
+    version = check.one("--litellm-version", flags.litellm_version, values.image_tag)
+    merged = replace(
+        said,
+        enabled=_or(flags.with_litellm, said.enabled),
+        port=port or said.port or common.port,
+        alias=alias or said.alias or common.alias,
+        version=version or said.version or common.version,
+        runner=said.runner or common.runner,
+        image=said.image or common.image,
+        env=tuple({**dict(common.env), **dict(said.env)}.items()),
+    )
+    given = {"--litellm-port": port, "--litellm-alias": alias, "--litellm-version": version}
+    for flag, value in given.items():
+        if value is not None and not merged.enabled:
+            check.wrong(flag, "speaks of LiteLLM, which is not wanted", "add --with-litellm")
+    return merged
 
 
 Elsewhere = Literal["none", "found", "upstreams"]

@@ -51,6 +51,12 @@ _SECONDS: Final[Fragment] = {
 _SIZE: Final = _like(r"^\s*[0-9]+\s*([kKmMgG]?[iI]?[bB])?\s*$")
 
 FRAGMENTS: Final[Mapping[Callable[..., object], Fragment]] = {
+    values.header_name: _TEXT,
+    values.request_field: _words(values.REQUEST_FIELDS),
+    values.request_value: _TEXT,
+    values.weight: _TEXT,
+    values.via: _words(("native", "litellm")),
+    values.times: _number(0),
     values.text: _TEXT,
     values.any_text: _TEXT,
     values.boolean: {

@@ -19,10 +19,12 @@ class Scalar(msgspec.Struct, frozen=True):
 
 
 class ListOf(msgspec.Struct, frozen=True):
-    """A list; with ``one_ok`` a single value may stand for a list of one."""
+    """A list; with ``one_ok`` a single value may stand for a list of one. With ``numbered`` it is read
+    as ``(position, item)`` pairs, since wrong items are left out."""
 
     item: "Kind"
     one_ok: bool = False
+    numbered: bool = False
 
 
 class MapOf(msgspec.Struct, frozen=True):
@@ -99,6 +101,7 @@ EXECUTABLE: Final = Scalar("name on PATH, or file", values.executable)
 ENGINE: Final = Scalar("engine", values.engine)
 BACKEND: Final = Scalar("backend", values.backend)
 DIALECT: Final = Scalar("dialect", values.dialect)
+VIA: Final = Scalar("native or litellm", values.via)
 RUNNER: Final = Scalar("process or container", values.runner)
 IMAGE: Final = Scalar("container image", values.image)
 IMAGE_TYPE: Final = Scalar("prebuilt or build", values.image_type)
@@ -108,3 +111,8 @@ MODEL_ID: Final = Scalar("model", values.model_id)
 GROUP_NAME: Final = Scalar("group", values.model_id)
 PATTERN: Final = Scalar("name or pattern", values.alias_pattern)
 VARIABLE: Final = Scalar("variable", values.variable_name)
+HEADER: Final = Scalar("header", values.header_name)
+REQUEST_FIELD: Final = Scalar("field", values.request_field)
+REQUEST_VALUE: Final = Scalar("number or word", values.request_value)
+WEIGHT: Final = Scalar("number", values.weight)
+TIMES: Final = Scalar("whole number, or 0", values.times)

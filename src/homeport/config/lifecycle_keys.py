@@ -109,8 +109,9 @@ DEFAULTS: Final = Section(
             kind=MapOf(BACKEND, BACKEND_DEFAULTS),
             default="none",
             doc="By engine (`llamacpp` or `llama`, `vllm`, `sglang`, `trtllm`, `mlx`, `custom`), what "
-            "holds for each of its models that does not say otherwise; and `litellm`, which is read "
-            "and not used yet. The layout of `models.yaml` files.",
+            "holds for each of its models that does not say otherwise; and `litellm`: `version`, "
+            "`image`, `runner`, `port`, `alias` and `env` of LiteLLM where the `litellm` section does "
+            "not say them. The layout of `models.yaml` files.",
             example="{vllm: {version: v0.12.0, args: {max_model_len: 65536}}}",
         ),
     )

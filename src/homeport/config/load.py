@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from homeport.config import flags, nodes, rules, schema, values
+from homeport.config import flags, litellm_compat, nodes, rules, schema, values
 from homeport.config.flags import Overrides
 from homeport.config.problems import CollectedConfigError, Problems
 from homeport.engines import defaults
@@ -23,6 +23,9 @@ from homeport.errors import ConfigError
 from homeport.spec import EngineName, Settings
 
 NO_FLAGS: Final = Overrides()
+
+CONFIG_VARIABLES: Final = ("HOMEPORT_CONFIG", "AUTO_INFER_LITELLM_CONFIG")
+"""The configuration file; the first that is set."""
 
 
 def home(env: Mapping[str, str]) -> Path:
@@ -48,12 +51,24 @@ def state_home(env: Mapping[str, str]) -> Path:
     return xdg / "homeport"
 
 
+def data_home(env: Mapping[str, str]) -> Path:
+    """The folder of what is big and can be had again: ``data`` in HOMEPORT_HOME, else ``homeport``
+    under the XDG data home."""
+    if own := env.get("HOMEPORT_HOME"):
+        return Path(own).absolute() / "data"
+    xdg = Path(env.get("XDG_DATA_HOME", ""))
+    if not xdg.is_absolute():
+        xdg = Path(env.get("HOME") or Path.home()) / ".local" / "share"
+    return xdg / "homeport"
+
+
 def config_file(file: Path | None, env: Mapping[str, str]) -> tuple[Path, bool]:
     """The file to read, and whether somebody named it (so that it must exist)."""
     if file is not None:
         return file.absolute(), True
-    if named := env.get("HOMEPORT_CONFIG"):
-        return Path(named).absolute(), True
+    for variable in CONFIG_VARIABLES:
+        if named := env.get(variable):
+            return Path(named).absolute(), True
     return home(env) / "config.yaml", False
 
 
@@ -62,21 +77,27 @@ def settings(
     env: Mapping[str, str],
     overrides: Overrides = NO_FLAGS,
     more_rules: Sequence[rules.Rule] = (),
+    tell: litellm_compat.Tell = litellm_compat.unheard,
 ) -> Settings:
     """Everything the user decided, checked; the file by ``more_rules``, too.
 
-    ``file`` is what ``--config`` says. Raises ``CollectedConfigError`` for the file or the flags, and
-    ``ConfigError`` for a bind beyond this machine without a key.
+    ``file`` is what ``--config`` says; ``tell`` hears what of a LiteLLM file has no effect. Raises
+    ``CollectedConfigError`` for the file or the flags, and ``ConfigError`` for a bind beyond this
+    machine without a key.
     """
     path, named = config_file(file, env)
     base = Settings()
     if named or path.exists():
-        base = read(path, env, knows_models=not overrides.upstreams, more_rules=more_rules)
+        base = read(
+            path, env, knows_models=not overrides.upstreams, more_rules=more_rules, tell=tell
+        )
     place = _place(Path.cwd(), env)
     merged = _with_ids(flags.over(base, overrides, place))
     merged = with_defaults(flags.with_ports(merged, place))
     if problem := rules.bind_problem(merged.server):
         problem.where = str(path) if overrides.host is None else "--host"
+        raise problem
+    if problem := rules.litellm_bind_problem(merged):
         raise problem
     return merged
 
@@ -87,8 +108,9 @@ def read(
     *,
     knows_models: bool = True,
     more_rules: Sequence[rules.Rule] = (),
+    tell: litellm_compat.Tell = litellm_compat.unheard,
 ) -> Settings:
-    """The settings of one file. Raises ``CollectedConfigError``.
+    """The settings of one file, ours or LiteLLM's. Raises ``CollectedConfigError``.
 
     ``knows_models`` is false when more models will be found at upstreams: names that the file does
     not define are then left to the catalog; so are those of a file that names no model at all.
@@ -96,6 +118,14 @@ def read(
     problems = Problems(str(path))
     data = _bytes_of(path)
     place = _place(path.parent, env)
+    if litellm_compat.is_litellm(data):
+        found = litellm_compat.settings(
+            str(path), data, place, lambda name: _bytes_of(Path(name)), tell
+        )
+        for rule in more_rules:
+            rule(found, problems)
+        problems.raise_any()
+        return found
     found = _built(nodes.decode(data, schema.ROOT, place, problems))
     knows_models = knows_models and bool(found.models or not found.discover)
     for rule in (*rules.RULES, *(rules.NAME_RULES if knows_models else ()), *more_rules):
@@ -137,6 +167,7 @@ def _built(found: Mapping[str, object]) -> Settings:
     plain = {
         **found,
         "models": _named("id", found.get("models", ())),
+        "routes": _named("id", found.get("routes", ())),
         "lifecycle": {**lifecycle, "groups": _named("name", lifecycle.get("groups", ()))},
     }
     return msgspec.convert(plain, Settings)

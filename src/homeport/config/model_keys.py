@@ -10,20 +10,27 @@ from homeport.config.kinds import (
     ENGINE,
     EXECUTABLE,
     GROUP_NAME,
+    HEADER,
     HUB_ID,
     IMAGE,
     IMAGE_TAG,
     MODEL_ID,
     PATH,
     PORT,
+    REQUEST_FIELD,
+    REQUEST_VALUE,
     RUNNER,
     SECONDS,
+    SECONDS_OR_ZERO,
     SECRET,
     SIZE,
     SLEEP_LEVEL,
     TEXT,
+    TIMES,
     URL,
     VARIABLE,
+    VIA,
+    WEIGHT,
     Key,
     ListOf,
     MapOf,
@@ -33,6 +40,47 @@ from homeport.config.kinds import (
 
 OURS: Final = ("path", "hub", "command")
 """Where a model that we start an engine for comes from."""
+
+ROUTE: Final = Section(
+    (
+        Key(
+            name="models",
+            kind=MapOf(MODEL_ID, WEIGHT),
+            required=True,
+            doc="The models that stand behind the name, its deployments, and their weights: shares of "
+            "the requests. One of weight 0 is asked when no other can be.",
+            example="{qwen-left: 2, qwen-right: 1}",
+        ),
+        Key(
+            name="fallbacks",
+            kind=ListOf(MODEL_ID, one_ok=True),
+            default="none",
+            doc="Models or routes that are asked when these have failed, in this order.",
+            example="[small]",
+        ),
+        Key(
+            name="retries",
+            kind=TIMES,
+            default="2",
+            doc="So many more of its models are asked where one has failed before the first byte.",
+            example="1",
+        ),
+        Key(
+            name="cooldown_s",
+            kind=SECONDS_OR_ZERO,
+            also="cooldown",
+            default="5",
+            doc="A model that has failed is left alone for so long, while there is another.",
+            example="30",
+        ),
+        Key(
+            name="listed",
+            kind=BOOLEAN,
+            default="true",
+            doc="Whether `/v1/models` names it.",
+        ),
+    )
+)
 
 MODEL: Final = Section(
     one_of=(*OURS, "upstream"),
@@ -69,9 +117,28 @@ MODEL: Final = Section(
         Key(
             name="upstream_model",
             kind=TEXT,
-            only_with=("upstream",),
+            only_with=("upstream", "via"),
             default="the upstream's first model",
-            doc="The name that the upstream knows the model by.",
+            doc="The name that the upstream knows the model by; with `via: litellm` alone LiteLLM's "
+            "name for it, with the provider in front.",
+        ),
+        Key(
+            name="via",
+            kind=VIA,
+            default="native",
+            doc="`litellm` sends requests for this model through LiteLLM's proxy (`litellm.enabled`). "
+            "With `upstream_model` and no other source: a model that LiteLLM reaches and homeport does "
+            "not. Beside a source: homeport serves it, and LiteLLM stands between.",
+            example="litellm",
+        ),
+        Key(
+            name="litellm_params",
+            kind=MapOf(TEXT, ANY_TEXT),
+            only_with=("via",),
+            default="none",
+            doc="More of what LiteLLM's own file has under `litellm_params`: an `api_base`, a region. "
+            "`os.environ/NAME` is left to LiteLLM, which gets that variable.",
+            example="{aws_region_name: eu-central-1}",
         ),
         Key(
             name="api_key",
@@ -95,11 +162,46 @@ MODEL: Final = Section(
         Key(
             name="dialect",
             kind=DIALECT,
-            only_with=("upstream",),
+            only_with=("upstream", "via"),
             default="openai_chat",
             doc="What the upstream is asked in: `openai_chat`, or `anthropic` for one that has "
-            "`/v1/messages` and no `/v1/chat/completions`. Clients of both APIs can use either.",
+            "`/v1/messages` and no `/v1/chat/completions`. Clients of both APIs can use either. With "
+            "`via: litellm` that is what LiteLLM is asked in.",
             example="anthropic",
+        ),
+        Key(
+            name="headers",
+            kind=MapOf(HEADER, SECRET),
+            only_with=("upstream",),
+            default="none",
+            doc="More headers for the upstream. `${NAME}` or `os.environ/NAME` takes a value from the "
+            "environment.",
+            example="{X-Team: blue}",
+        ),
+        Key(
+            name="timeout_s",
+            kind=SECONDS,
+            also="timeout",
+            only_with=("upstream",),
+            default="server.limits.idle_timeout_s",
+            doc="Longest silence of the upstream inside one answer.",
+            example="2m",
+        ),
+        Key(
+            name="request_defaults",
+            kind=MapOf(REQUEST_FIELD, REQUEST_VALUE),
+            default="none",
+            doc="Fields that a request is given when it does not name them: `max_tokens`, "
+            "`temperature`, `top_p`, `top_k`, `min_p`, `presence_penalty`, `frequency_penalty`, "
+            "`repetition_penalty`, `seed`, `reasoning_effort`.",
+            example="{temperature: 0.7}",
+        ),
+        Key(
+            name="listed",
+            kind=BOOLEAN,
+            default="true",
+            doc="Whether `/v1/models` names it. `false` is for models that only a route shall lead to.",
+            example="false",
         ),
         Key(
             name="aliases",
@@ -112,9 +214,9 @@ MODEL: Final = Section(
         Key(
             name="ctx",
             kind=COUNT,
-            only_with=OURS,
             default="32768, or the model's own where that is less",
-            doc="Context of one request, in tokens, that the engine is started with.",
+            doc="Context of one request, in tokens, that the engine is started with. Of an upstream: "
+            "what its context is, where it does not tell.",
             example="32768",
         ),
         Key(

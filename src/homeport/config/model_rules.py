@@ -82,7 +82,11 @@ def one_source(settings: Settings, problems: Problems) -> None:
     for model in settings.models:
         here = ("models", model.id)
         written = [key for key in MODEL.one_of if problems.has((*here, key))]
-        if not written:
+        if not written and model.via == "litellm":
+            if not problems.has((*here, "upstream_model")):
+                message = "has no 'upstream_model', by which LiteLLM knows it"
+                problems.add(here, message, "add upstream_model: azure/gpt-4o, or a source")
+        elif not written:
             message = "has no 'path', 'hub', 'upstream' or 'command'"
             problems.add(here, message, "add path: FILE, or upstream: http://127.0.0.1:8080/v1")
         several = [key for key in written if key != "command" or "upstream" in written]
@@ -95,7 +99,7 @@ def no_stray_keys(settings: Settings, problems: Problems) -> None:
     """Keys that mean nothing without their sibling would be ignored in silence."""
     for model in settings.models:
         here = ("models", model.id)
-        sources = [key for key in MODEL.one_of if problems.has((*here, key))]
+        sources = [key for key in (*MODEL.one_of, "via") if problems.has((*here, key))]
         for key in MODEL.keys:
             is_stray = key.only_with and sources and not set(key.only_with) & set(sources)
             if is_stray and problems.has((*here, key.name)):
@@ -116,13 +120,17 @@ def settings_fit(settings: Settings, problems: Problems) -> None:
 def ports_differ(settings: Settings, problems: Problems) -> None:
     owner = {settings.server.port: "the gateway (server.port)"}
     wanted: list[tuple[KeyPath, int | None, str]]
-    wanted = [
-        (("models", model.id, "port"), model.port, f"model '{model.id}'")
-        for model in settings.models
-    ] + [
-        ((*_backend_path(name, problems), "port"), backend.port, f"defaults.backends.{name}")
-        for name, backend in settings.defaults.backends
-    ]
+    wanted = (
+        [(("litellm", "port"), settings.litellm.port, "LiteLLM (litellm.port)")]
+        + [
+            (("models", model.id, "port"), model.port, f"model '{model.id}'")
+            for model in settings.models
+        ]
+        + [
+            ((*_backend_path(name, problems), "port"), backend.port, f"defaults.backends.{name}")
+            for name, backend in settings.defaults.backends
+        ]
+    )
     for here, port, what in wanted:
         if port is not None and owner.setdefault(port, what) != what:
             hint = "choose another, or leave it out for a free one"

@@ -8,6 +8,7 @@ bounded as well, against wide ones.
 WrongValueError values are reported and left out; the walk goes on, so that one run shows everything.
 """
 
+from collections.abc import Callable
 from typing import Final, NoReturn
 
 import yaml
@@ -41,6 +42,10 @@ _PLAIN_TAGS: Final = frozenset(
 """What YAML itself makes of untagged text; anything else was written as ``!tag`` by the user."""
 
 
+Strangers = Callable[[KeyPath], None]
+"""Is told of the keys that the schema does not have."""
+
+
 class _SkippedError(Exception):
     """The value is left out: it is not set, or it was wrong and has been reported."""
 
@@ -49,13 +54,23 @@ class _TooManyError(Exception):
     """MAX_VISITS is used up."""
 
 
-def decode(data: bytes, schema: Section, place: Place, problems: Problems) -> dict[str, object]:
-    """The values of a whole file. What is wrong goes to ``problems``."""
+def decode(
+    data: bytes,
+    schema: Section,
+    place: Place,
+    problems: Problems,
+    strangers: Strangers | None = None,
+) -> dict[str, object]:
+    """The values of a whole file. What is wrong goes to ``problems``.
+
+    ``strangers`` is for files of other programs: unknown keys are not wrong then, and merge keys are
+    understood.
+    """
     root = _compose(data, problems)
     if root is None:
         return {}
     try:
-        values = _Reader(place, problems).value(root, schema, ())
+        values = _Reader(place, problems, strangers).value(root, schema, ())
         assert isinstance(values, dict)  # that is what a Section reads as
         return values
     except _TooManyError:
@@ -101,8 +116,9 @@ def _syntax_hint(message: str) -> str:
 class _Reader:
     """One walk. Every method takes a node, what it should be, and its key path."""
 
-    def __init__(self, place: Place, problems: Problems) -> None:
-        self._place, self._problems, self._visits = place, problems, 0
+    def __init__(self, place: Place, problems: Problems, strangers: Strangers | None) -> None:
+        self._place, self._problems, self._strangers = place, problems, strangers
+        self._visits = 0
 
     def value(self, node: yaml.Node, kind: Kind, path: KeyPath) -> object:
         """The node as ``kind`` says; raises ``_SkippedError`` when there is no good value."""
@@ -180,14 +196,15 @@ class _Reader:
         if not isinstance(node, yaml.SequenceNode):
             hint = "write [a, b], or one '- ...' line for each"
             self._wrong(path, f"must be a list, is {_called(node)}", hint)
-        result = []
+        result: list[object] = []
         for position, child in enumerate(node.value):
             here = (*path, position)
             self._problems.note(here, child.start_mark.line + 1)
             try:
-                result.append(self._member(child, kind.item, here))
+                item = self._member(child, kind.item, here)
             except _SkippedError:
                 continue
+            result.append((position, item) if kind.numbered else item)
         return tuple(result)
 
     def _words(self, node: yaml.Node, kind: Words, path: KeyPath) -> tuple[object, ...]:
@@ -247,6 +264,7 @@ class _Reader:
             hint = "write 'key: value' lines" + (", as 'models:' and below it" if not path else "")
             self._wrong(path, f"{what} must be a mapping, is {_called(node)}", hint)
         result: dict[str, yaml.Node] = {}
+        merged: list[yaml.Node] = []
         for key_node, child in node.value:
             self._visits += 1
             if self._visits > MAX_VISITS:
@@ -254,6 +272,8 @@ class _Reader:
             line = key_node.start_mark.line + 1
             if not isinstance(key_node, yaml.ScalarNode) or not _is_text(key_node):
                 self._problems.add(path, "a key must be text", "write 'key: value'", line=line)
+            elif key_node.tag == _MERGE and self._strangers is not None:
+                merged += child.value if isinstance(child, yaml.SequenceNode) else [child]
             elif key_node.tag == _MERGE:
                 self._problems.add(
                     path, "merge keys (<<) are not supported", "write the keys out", line=line
@@ -266,9 +286,15 @@ class _Reader:
             else:
                 result[key_node.value] = child
                 self._problems.note((*path, key_node.value), line)
+        for other in merged:  # what is written out wins, then the first that is merged
+            for name, child in self._pairs(other, path):
+                result.setdefault(name, child)
         return list(result.items())
 
     def _unknown(self, name: str, schema: Section, path: KeyPath) -> None:
+        if self._strangers is not None:
+            self._strangers((*path, name))
+            return
         hint = near(name, schema.names())
         if (elsewhere := homes(name)) and not hint.startswith("did you mean"):
             hint = f"'{name}' belongs under '{elsewhere[0]}'"

@@ -71,11 +71,16 @@ class Problems:
         where = f"{self.file}:{line}"
         self._found.append((line, ConfigError(message, where=where, key=shown(path), hint=hint)))
 
+    @property
+    def errors(self) -> list[ConfigError]:
+        """What was added, in file order."""
+        ordered = sorted(self._found, key=lambda item: item[0])
+        return [error for _, error in ordered[:MAX_SHOWN]]
+
     def raise_any(self) -> None:
         """Raises ``CollectedConfigError`` when something was added."""
         if self._found:
-            ordered = sorted(self._found, key=lambda item: item[0])
-            raise CollectedConfigError(error for _, error in ordered[:MAX_SHOWN])
+            raise CollectedConfigError(self.errors)
 
 
 def shown(path: KeyPath) -> str:

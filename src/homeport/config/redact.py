@@ -14,6 +14,7 @@ from homeport.spec import (
     BackendDefaults,
     LifecycleSettings,
     ModelSettings,
+    Route,
     SearchAccount,
     ServerSettings,
     Settings,
@@ -38,6 +39,7 @@ def shown(settings: Settings) -> dict[str, Any]:
     plain: dict[str, Any] = {
         "server": server,
         "models": {model.id: _model(model) for model in settings.models},
+        **({"routes": {r.id: _route(r) for r in settings.routes}} if settings.routes else {}),
         "defaults": {"backends": {n: _backend(common) for n, common in settings.defaults.backends}},
         "lifecycle": _lifecycle(settings.lifecycle),
         "aliases": dict(settings.aliases),
@@ -61,8 +63,16 @@ def _model(model: ModelSettings) -> dict[str, Any]:
     plain["command"] = _arguments(model.command)
     if model.api_key:
         plain["api_key"] = HIDDEN
+    plain["headers"] = {name: HIDDEN for name, _ in model.headers}
+    plain["request_defaults"] = dict(model.request_defaults)
     del plain["id"]
     return _started_with(model, plain, _UNSET)
+
+
+def _route(route: Route) -> dict[str, Any]:
+    plain = _plain(route)
+    del plain["id"]
+    return {**plain, "models": dict(plain["models"])}
 
 
 def _backend(common: BackendDefaults) -> dict[str, Any]:
@@ -102,7 +112,9 @@ def _search(settings: WebSearchSettings) -> dict[str, Any]:
 
 
 def _plain(
-    value: StoreSettings | ServerSettings | ModelSettings | BackendDefaults | LifecycleSettings,
+    value: (
+        StoreSettings | ServerSettings | ModelSettings | Route | BackendDefaults | LifecycleSettings
+    ),
 ) -> dict[str, Any]:
     """As JSON has it: ``to_builtins`` would leave tuples, which YAML and tests tell from lists."""
     plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(value))

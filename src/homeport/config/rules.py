@@ -10,7 +10,7 @@ from collections.abc import Callable
 from ipaddress import IPv6Address, ip_address
 from typing import Final
 
-from homeport.config import model_rules
+from homeport.config import model_rules, route_rules
 from homeport.config.problems import Problems, near
 from homeport.errors import ConfigError
 from homeport.spec import ServerSettings, Settings
@@ -33,6 +33,17 @@ def bind_problem(server: ServerSettings) -> ConfigError | None:
         hint="make a key with `homeport key new` and paste its lines under server.keys, "
         "or listen on 127.0.0.1",
     )
+
+
+def litellm_bind_problem(settings: Settings) -> ConfigError | None:
+    """The same for LiteLLM's port: whoever comes in there asks homeport."""
+    litellm = settings.litellm
+    if not litellm.enabled or settings.server.keys or is_loopback(litellm.host):
+        return None
+    problem = bind_problem(ServerSettings(host=litellm.host))
+    assert problem is not None
+    problem.key = "litellm.host"
+    return problem
 
 
 def is_loopback(host: str) -> bool:
@@ -113,7 +124,8 @@ def one_search_service(settings: Settings, problems: Problems) -> None:
 
 
 def _names(settings: Settings) -> set[str]:
-    return {n for model in settings.models for n in (model.id, *model.aliases)}
+    names = {n for model in settings.models for n in (model.id, *model.aliases)}
+    return names | {route.id for route in settings.routes}
 
 
 RULES: Final[tuple[Rule, ...]] = (
@@ -126,6 +138,8 @@ RULES: Final[tuple[Rule, ...]] = (
     model_rules.residents_can_coexist,
     model_rules.memory_suffices,
     model_rules.backends_are_plain,
+    route_rules.routes_lead_somewhere,
+    route_rules.fallbacks_lead_somewhere,
     names_are_unique,
     autocomplete_can_write,
     one_search_service,

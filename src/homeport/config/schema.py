@@ -15,10 +15,13 @@ from homeport.config.kinds import (
     BOOLEAN,
     COUNT,
     HOST,
+    IMAGE,
+    IMAGE_TAG,
     MODEL_ID,
     ORIGIN,
     PATTERN,
     PORT,
+    RUNNER,
     SECONDS,
     SECONDS_OR_ZERO,
     SECRET,
@@ -26,6 +29,7 @@ from homeport.config.kinds import (
     SITE,
     SIZE,
     TEXT,
+    VARIABLE,
     Key,
     Kind,
     ListOf,
@@ -35,9 +39,9 @@ from homeport.config.kinds import (
     Words,
 )
 from homeport.config.lifecycle_keys import DEFAULTS, LIFECYCLE
-from homeport.config.model_keys import MODEL
+from homeport.config.model_keys import MODEL, ROUTE
 from homeport.config.store_keys import STORE
-from homeport.spec import SMALL_MODELS, Limits, ServerSettings
+from homeport.spec import SMALL_MODELS, Limits, LiteLLMSettings, ServerSettings
 from homeport.wire.search_services import SERVICES
 
 FILE_BYTES: Final = 1024 * 1024
@@ -46,6 +50,7 @@ FILE_BYTES: Final = 1024 * 1024
 
 _LIMITS: Final = Limits()
 _SERVER: Final = ServerSettings()
+_LITELLM: Final = LiteLLMSettings()
 
 LIMITS: Final = Section(
     (
@@ -206,6 +211,60 @@ WEB_SEARCH: Final = Section(
     )
 )
 
+LITELLM: Final = Section(
+    (
+        Key(
+            name="enabled",
+            kind=BOOLEAN,
+            default="false",
+            doc="Run LiteLLM's proxy beside homeport, in an environment of its own; see "
+            "[litellm.md](litellm.md). `--with-litellm` is the same.",
+            example="true",
+        ),
+        Key(
+            name="host",
+            kind=HOST,
+            default=_LITELLM.host,
+            doc="Address that LiteLLM listens on. Who may come in is decided by homeport, as at its "
+            "own port, so that anything but a loopback address needs a key here, too.",
+        ),
+        Key(name="port", kind=PORT, default="4000", doc="Port that LiteLLM listens on."),
+        Key(
+            name="alias",
+            kind=MODEL_ID,
+            default="local-model",
+            doc="LiteLLM's name for the default model; homeport knows it as well.",
+        ),
+        Key(
+            name="version",
+            kind=IMAGE_TAG,
+            default="the one that was verified",
+            doc="Another version of LiteLLM. It is installed without a lock, and nothing of this "
+            "page was verified with it.",
+            example="1.108.0",
+        ),
+        Key(
+            name="runner",
+            kind=RUNNER,
+            default="process",
+            doc="`container` runs LiteLLM's image on the network of this machine (Linux).",
+        ),
+        Key(
+            name="image",
+            kind=IMAGE,
+            default="LiteLLM's own",
+            doc="The image, for `runner: container`.",
+        ),
+        Key(
+            name="env",
+            kind=MapOf(VARIABLE, SECRET),
+            default="the keys of providers that homeport's environment has",
+            doc="More variables for LiteLLM, which gets hardly any of homeport's environment.",
+            example="{AWS_PROFILE: work}",
+        ),
+    )
+)
+
 ROOT: Final = Section(
     (
         Key(name="server", kind=SERVER, doc="Where the gateway listens and whom it answers."),
@@ -214,6 +273,14 @@ ROOT: Final = Section(
             kind=MapOf(MODEL_ID, MODEL),
             default="none",
             doc="The models, by the id that clients ask for.",
+        ),
+        Key(
+            name="routes",
+            kind=MapOf(MODEL_ID, ROUTE),
+            default="none",
+            doc="Names behind which several models stand. A conversation stays with the model that "
+            "answered it; others go to the least busy one, by weight. One that fails is left alone for "
+            "a while, and the next is asked.",
         ),
         Key(
             name="defaults",
@@ -225,6 +292,7 @@ ROOT: Final = Section(
             kind=LIFECYCLE,
             doc="When engines are started and stopped, and which live side by side.",
         ),
+        Key(name="litellm", kind=LITELLM, doc="LiteLLM's proxy as an engine beside the others."),
         Key(
             name="aliases",
             kind=MapOf(PATTERN, MODEL_ID),

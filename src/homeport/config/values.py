@@ -32,6 +32,11 @@ BACKENDS: Final[tuple[str, ...]] = get_args(BackendName)
 DIALECTS: Final[tuple[str, ...]] = get_args(UpstreamDialect)
 RUNNERS: Final[tuple[str, ...]] = get_args(RunnerName)
 IMAGE_TYPES: Final = ("prebuilt", "build")
+REQUEST_FIELDS: Final = (
+    *("max_tokens", "max_completion_tokens", "temperature", "top_p", "top_k", "min_p"),
+    *("presence_penalty", "frequency_penalty", "repetition_penalty", "seed", "reasoning_effort"),
+)
+"""What ``request_defaults`` may have."""
 ALSO_ENGINES: Final = {"llama": "llamacpp", "llama.cpp": "llamacpp"}
 """Other spellings; ``llama`` is that of ``models.yaml`` files."""
 _BOOLEANS: Final = {
@@ -231,6 +236,10 @@ def dialect(value: str, place: Place) -> str:
     return _one_of(DIALECTS, value, "a dialect")
 
 
+def via(value: str, place: Place) -> str:
+    return _one_of(("native", "litellm"), value, "a way to a model")
+
+
 def runner(value: str, place: Place) -> str:
     return _one_of(RUNNERS, value, "a runner")
 
@@ -379,6 +388,45 @@ def variable_name(value: str, place: Place) -> str:
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):
         raise WrongValueError(f"is not a variable name: '{value}'", "use letters, digits and _")
     return value
+
+
+def header_name(value: str, place: Place) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}", value):  # RFC 9110, 5.6.2
+        raise WrongValueError(f"is not the name of a header: '{value}'", "write X-My-Header")
+    return value
+
+
+def request_field(value: str, place: Place) -> str:
+    return _one_of(REQUEST_FIELDS, value, "a field with a default")
+
+
+def request_value(value: str, place: Place) -> int | float | str:
+    """A number, or a word (``reasoning_effort``)."""
+    if re.fullmatch(r"[a-z_]{1,32}", value) and value not in ("nan", "inf", "infinity"):
+        return value
+    return number(value, place)
+
+
+def number(value: str, place: Place) -> int | float:
+    try:
+        found = int(value) if re.fullmatch(r"[+-]?[0-9]{1,18}", value) else float(value)
+    except ValueError:
+        found = math.nan
+    if not math.isfinite(found):
+        raise WrongValueError(f"must be a number, is '{value}'", "write 0.7 or 8192")
+    return found
+
+
+def weight(value: str, place: Place) -> float:
+    found = float(number(value, place))
+    if found < 0:
+        raise WrongValueError(f"must be 0 or more, is {value}", "write 1, 2.5, or 0 for a spare")
+    return found
+
+
+def times(value: str, place: Place) -> int:
+    """0, 1, 2, …"""
+    return 0 if value == "0" else count(value, place)
 
 
 def absolute(value: str, place: Place) -> str:

@@ -14,14 +14,23 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from homeport.engines import llamacpp, mlx, ollama, openai_compatible, sglang, trtllm, vllm
+from homeport.engines import (
+    litellm_proxy,
+    llamacpp,
+    mlx,
+    ollama,
+    openai_compatible,
+    sglang,
+    trtllm,
+    vllm,
+)
 from homeport.engines.answers import items
 from homeport.errors import ConfigError
 from homeport.spec import EngineFacts, EngineName, ModelFacts
 
 FACTS: Mapping[EngineName, EngineFacts] = {
     module.FACTS.engine: module.FACTS
-    for module in (llamacpp, vllm, sglang, trtllm, mlx, ollama, openai_compatible)
+    for module in (llamacpp, vllm, sglang, trtllm, mlx, ollama, litellm_proxy, openai_compatible)
 }
 
 VERSION_PATH: Mapping[EngineName, str] = {
@@ -88,6 +97,7 @@ _TITLES: Mapping[EngineName | None, str] = {
     "trtllm": "TensorRT-LLM",
     "mlx": "MLX",
     "ollama": "Ollama",
+    "litellm": "LiteLLM",
 }
 
 

@@ -53,6 +53,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     sources: tuple[str, ...] = ()
     """Where it comes from; not listed as names, but understood (case 3)."""
     is_embedding: bool = False
+    is_listed: bool = True
 
 
 class Resolution(msgspec.Struct, frozen=True):
@@ -60,6 +61,8 @@ class Resolution(msgspec.Struct, frozen=True):
 
     model_id: str
     how: How
+    stars: tuple[str, ...] = ()
+    """What each ``*`` of the wildcard stood for."""
 
 
 class Wildcard(msgspec.Struct, frozen=True):
@@ -74,17 +77,28 @@ class Wildcard(msgspec.Struct, frozen=True):
 
     def matches(self, name: str) -> bool:
         """Whether ``name`` fits; linear in its length, since a client chooses it."""
+        return self.stars(name) is not None
+
+    def stars(self, name: str) -> tuple[str, ...] | None:
+        """What each ``*`` stands for in ``name``, the earlier ones as short as can be; None where it
+        does not fit."""
         head, *middle, tail = self.pattern.casefold().split("*")
-        name = name.casefold()
-        if len(name) < len(head) + len(tail) or not (name.startswith(head) and name.endswith(tail)):
-            return False
+        folded = name.casefold()
+        if len(folded) != len(name):  # some letters are two in small
+            name = folded
+        if len(name) < len(head) + len(tail):
+            return None
+        if not (folded.startswith(head) and folded.endswith(tail)):
+            return None
+        found: list[str] = []
         position, end = len(head), len(name) - len(tail)
         for part in middle:
-            found = name.find(part, position, end)
-            if found < 0:
-                return False
-            position = found + len(part)
-        return True
+            at = folded.find(part, position, end)
+            if at < 0:
+                return None
+            found.append(name[position:at])
+            position = at + len(part)
+        return (*found, name[position:end])
 
 
 class Catalog:
@@ -184,8 +198,8 @@ class Catalog:
         if len(candidates) == 1:  # case 3
             return Resolution(candidates[0], "normalised")
         for wildcard in self._wildcards:  # case 4
-            if wildcard.matches(name):
-                return self._by_wildcard(name, wildcard, kind)
+            if (stars := wildcard.stars(name)) is not None:
+                return self._by_wildcard(name, wildcard, stars, kind)
         if candidates:  # case 6: several models
             raise ClientError(
                 "not_found",
@@ -203,14 +217,16 @@ class Catalog:
                 return ids
         return ()
 
-    def _by_wildcard(self, name: str, wildcard: Wildcard, kind: RequestKind) -> Resolution:
+    def _by_wildcard(
+        self, name: str, wildcard: Wildcard, stars: tuple[str, ...], kind: RequestKind
+    ) -> Resolution:
         model_id = self._id_of(wildcard.target)
         if model_id is None:
             raise self._not_served(name, wildcard.target, pattern=wildcard.pattern)
         if not self._fits(model_id, kind):
             how = f"model {_short(name)} is not known here, and its wildcard '{wildcard.pattern}'"
             raise self._unfit(how, model_id, kind)
-        return Resolution(model_id, "wildcard")
+        return Resolution(model_id, "wildcard", stars)
 
     def _by_default(self, name: str, kind: RequestKind) -> Resolution:
         default = (self._autocomplete if kind == "completions" else None) or self._default

@@ -54,7 +54,7 @@ class EngineProcess:
             stdin=asyncio.subprocess.PIPE,  # the lifeline
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
-            env={**os.environ, **dict(command.env)},
+            env={**(os.environ if command.inherits_env else {}), **dict(command.env)},
             start_new_session=True,  # Ctrl-C in the terminal is not for the shim
         )
         end_s = _SHIM_END_S + (shim.AT_END_S if at_end else 0.0)

@@ -1,6 +1,9 @@
 """A server that someone else runs, as an instance: asked what it is, and again when it was down."""
 
 import asyncio
+from collections.abc import Mapping
+
+from msgspec.structs import replace
 
 from homeport.errors import ConfigError, UpstreamError
 from homeport.runtime.instance import Base, Learned, nothing_learned, with_settings
@@ -29,7 +32,7 @@ class RemoteInstance(Base):
         """``endpoint`` is what ``discover`` found just now, where it did."""
         super().__init__(model)
         self.dialect = model.dialect
-        self._fetch, self._learned = fetch, learned
+        self._fetch, self._learned = _with_headers(fetch, model), learned
         self._owner: asyncio.Task[None] | None = None
         if endpoint is not None:
             self._move("start")
@@ -89,13 +92,34 @@ class RemoteInstance(Base):
         wanted = self.model.upstream_model
         for endpoint in server.endpoints():
             if wanted is None or wanted in (endpoint.model.name, *endpoint.model.aliases):
-                return endpoint
+                return _with_context(endpoint, self.model.ctx)
         if wanted is None:
             raise UpstreamError("unavailable", f"{server.base_url} lists no models")
-        return server.endpoint(ModelFacts(name=wanted))
+        return server.endpoint(ModelFacts(name=wanted, context_tokens=self.model.ctx))
 
     def _fail(self, error: str) -> None:
         tell = self._log.debug if error == self.last_error else self._log.warning
         tell("instance.probe_failed", error=error)  # once; a server may be down for a night
         self.last_error = error
         self._end("exited", retry_s=RETRY_PROBE_S)
+
+
+def _with_context(endpoint: Endpoint, ctx: int | None) -> Endpoint:
+    """What the server tells of its context counts; else what the user says."""
+    if ctx is None or endpoint.model.context_tokens is not None:
+        return endpoint
+    return replace(endpoint, model=replace(endpoint.model, context_tokens=ctx))
+
+
+def _with_headers(fetch: Fetch, model: ModelSettings) -> Fetch:
+    """Some servers let nobody in without the headers that the user has written down for them."""
+    if not model.headers:
+        return fetch
+    more = {name.lower(): text for name, text in model.headers}
+
+    async def ask(
+        url: str, headers: Mapping[str, str], timeout_s: float
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        return await fetch(url, {**headers, **more}, timeout_s)
+
+    return ask

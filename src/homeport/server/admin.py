@@ -136,11 +136,15 @@ class Admin:
     # ------------------------------------------------------------------- models by name
 
     def _find(self, name: str) -> tuple[Entry, Instance]:
+        if (litellm := self._directory.litellm) is not None and name == litellm.id:
+            return Entry(id=litellm.id), litellm
         resolution = self._directory.catalog.resolve(name, kind="chat")
         entry = self._directory.catalog.get(resolution.model_id)
         if entry is None or resolution.how in ("wildcard", "default"):
             raise ClientError("not_found", f"there is no model '{name}'")
-        return entry, self._directory.instances[entry.id]
+        instance = self._directory.engine_of(entry.id)
+        assert instance is not None, "published with the catalog"
+        return entry, instance
 
     def _find_ours(self, name: str) -> tuple[Entry, ManagedInstance]:
         entry, instance = self._find(name)

@@ -28,6 +28,11 @@ OPEN_PATHS: Final = frozenset({"/", "/health", "/readyz", "/api/hello", *TELEMET
 MASTER: Final = "master key"
 """What logs call the holder of a master key."""
 
+LITELLM: Final = "LiteLLM"
+"""The same of the LiteLLM that runs beside us."""
+INTERNAL: Final = "/internal/"
+"""Routes for that one alone."""
+
 WORDS: Final = ("a key is needed", "the key is not a valid one")
 WORDS_OF_ADMIN: Final = ("a master key is needed", "the key is no master key")
 
@@ -37,8 +42,13 @@ LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 class Admission:
     """Decides on headers alone; ``admit`` returns the key's name, "" where none is needed."""
 
-    def __init__(self, server: ServerSettings, own_key: str | None = None) -> None:
-        """``own_key`` is a master key too: the one that homeport has made for itself."""
+    def __init__(
+        self, server: ServerSettings, own_key: str | None = None, internal_key: str | None = None
+    ) -> None:
+        """``own_key`` is a master key too: the one that homeport has made for itself. With the
+        ``internal_key`` comes LiteLLM, where it runs beside us."""
+        internal = internal_key.encode() if internal_key else b""
+        self._internal = ((hashlib.sha256(internal).digest(), LITELLM),) if internal else ()
         self._keys = tuple((bytes.fromhex(key.sha256), key.name) for key in server.keys)
         masters = [key.encode() for key in (server.master_key, own_key) if key]
         self._masters = tuple((hashlib.sha256(key).digest(), MASTER) for key in masters)
@@ -48,6 +58,14 @@ class Admission:
 
     def admit(self, path: str, headers: Mapping[bytes, bytes]) -> str:
         """Raises ``ClientError``: ``authentication`` (401) or ``permission`` (403)."""
+        if self.is_litellm(headers):
+            if is_admin(path):
+                raise ClientError("permission", "LiteLLM's key does not open /admin")
+            return LITELLM
+        if path.startswith(INTERNAL):
+            raise ClientError(
+                "authentication", "these routes are for LiteLLM beside homeport alone"
+            )
         if is_admin(path):
             self._check_names(headers)
             return _key_name(headers, self._masters, WORDS_OF_ADMIN)
@@ -57,6 +75,10 @@ class Admission:
         if path in OPEN_PATHS:
             return ""
         return _key_name(headers, self._keys + self._masters, WORDS)
+
+    def is_litellm(self, headers: Mapping[bytes, bytes]) -> bool:
+        """Whether it is the LiteLLM beside us that asks."""
+        return bool(self._internal) and bool(_known(_given(headers), self._internal))
 
     def allows_origin(self, headers: Mapping[bytes, bytes]) -> bytes | None:
         """The origin to name in CORS headers, if it is an allowed one."""
@@ -92,21 +114,31 @@ def _key_name(
 ) -> str:
     """Clients send ``x-api-key``, ``Authorization: Bearer``, or both with different values
     (Claude Code with both variables set): one good key is enough."""
+    given = _given(headers)
+    if found := _known(given, keys):
+        return found
+    missing, wrong = words
+    problem = wrong if given else missing
+    raise ClientError("authentication", f"{problem}; send it as x-api-key or Bearer token")
+
+
+def _given(headers: Mapping[bytes, bytes]) -> list[bytes]:
     given = [value for name in (b"x-api-key", b"api-key") if (value := headers.get(name))]
     scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
     if scheme.lower() == b"bearer" and token:
         given.append(token.strip())
+    return given
+
+
+def _known(given: list[bytes], keys: tuple[tuple[bytes, str], ...]) -> str:
+    """The name of a key that is among ``keys``."""
     found = ""
     for value in given:
         digest = hashlib.sha256(value).digest()
         for known, name in keys:  # no early end: time must not tell which key matched
             if hmac.compare_digest(digest, known):
                 found = found or name
-    if found:
-        return found
-    missing, wrong = words
-    problem = wrong if given else missing
-    raise ClientError("authentication", f"{problem}; send it as x-api-key or Bearer token")
+    return found
 
 
 def host_name(host: str) -> str:

@@ -12,12 +12,14 @@ from typing import Final
 import msgspec
 import structlog
 
+from homeport.engines import litellm_proxy
 from homeport.errors import ClientError, RequestFault
 from homeport.server.admin import Admin
 from homeport.server.admission import TELEMETRY_PATHS, Admission, is_admin
 from homeport.server.asking import unexpected
 from homeport.server.directory import Directory
 from homeport.server.http import JSON, Http, Receive, Scope, Send
+from homeport.server.litellm_desk import LiteLLMDesk
 from homeport.server.metrics import CONTENT_TYPE, Metrics
 from homeport.server.models import Models
 from homeport.server.passages import PASSAGES
@@ -51,9 +53,15 @@ class Gateway:
         admin: Admin | None = None,
         own_key: str | None = None,
         usage: UsageLog | None = None,
+        internal_key: str | None = None,
     ) -> None:
-        """Without ``admin`` there is no ``/admin``; ``own_key`` opens it (``Admission``)."""
-        self._admission, self._own_key = Admission(server, own_key), own_key
+        """Without ``admin`` there is no ``/admin``; ``own_key`` opens it, and LiteLLM comes with the
+        ``internal_key`` (``Admission``)."""
+        self._own_keys = (own_key, internal_key)
+        self._admission = Admission(server, *self._own_keys)
+        self.litellm_desk = desk = LiteLLMDesk(
+            directory, metrics, lambda: self._admission, usage.record if usage else None
+        )
         self._admin, self._client = admin, client
         self._directory, self._metrics = directory, metrics
         self._models = Models(directory, started_at_s)
@@ -72,6 +80,9 @@ class Gateway:
             "/v1/models": {"GET": self._models.list},
             "/api/hello": {"GET": self._hello},
             **{path: {"POST": self._telemetry} for path in TELEMETRY_PATHS},
+            "/internal/litellm/admit": {"POST": desk.admit},
+            "/internal/litellm/model": {"POST": desk.model},
+            "/internal/litellm/usage": {"POST": desk.usage},
             "/": {"GET": self._hello},
             "/health": {"GET": self._health},
             "/readyz": {"GET": self._ready},
@@ -103,7 +114,7 @@ class Gateway:
         small_models: tuple[str, ...],
     ) -> None:
         """Other settings from the next request on; those under way keep theirs."""
-        self._admission = Admission(server, self._own_key)
+        self._admission = Admission(server, *self._own_keys)
         searcher = searcher_for(web_search, self._client)
         self._proxy.configure(server.limits, searcher, small_models)
         self._responses.configure(server.limits)
@@ -116,6 +127,8 @@ class Gateway:
                 await http.answer(204, b"", PREFLIGHT)
                 return
         http.key_name = self._admission.admit(http.path, http.headers)
+        headers = http.headers
+        http.is_from_litellm = HOP in headers or self._admission.is_litellm(headers)
         await self._handler(http)(http)
 
     def _handler(self, http: Http) -> Handler:
@@ -183,6 +196,8 @@ NOT_HERE: Final = (
     ("/v1/files", "there is no Files API here; put the content into the message itself"),
 )
 """Parts of the two APIs that clients ask for, and what to do instead."""
+
+HOP: Final = litellm_proxy.HOP.encode()
 
 PREFLIGHT: Final = (
     JSON,

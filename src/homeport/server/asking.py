@@ -11,11 +11,13 @@ import msgspec
 
 from homeport.engines.anthropic_messages import auth_headers
 from homeport.errors import InternalError, RequestFault, UpstreamError
+from homeport.routing.affinity import AGENT_HEADERS, SESSION_HEADERS
 from homeport.runtime.instance import Instance, Lease
 from homeport.server import context_fit
 from homeport.server.answer_limit import capped
 from homeport.server.calls import CHAT_PATH, Call
 from homeport.server.http import Http
+from homeport.server.request_defaults import filled
 from homeport.spec import Endpoint
 from homeport.upstream import Client, Exchange, LostError
 from homeport.wire import anthropic_upstream, faults
@@ -47,13 +49,18 @@ class Asking:
     def exchange(self, http: Http, call: Call, endpoint: Endpoint, body: bytes) -> Exchange:
         url = endpoint.base_url.removesuffix("/v1") + call.path
         headers = _headers(endpoint) | passed_headers(http, call)
-        return self._client.exchange(url, headers=headers.items(), body=body)
+        if endpoint.engine.engine == "litellm":
+            headers |= conversation_headers(http)
+        return self._client.exchange(
+            url, headers=headers.items(), body=body, idle_timeout_s=endpoint.timeout_s
+        )
 
     async def fitted(
         self, http: Http, call: Call, endpoint: Endpoint, body: bytes, timeout_s: float
     ) -> tuple[bytes, int | None]:
         """The engine's body, its ``max_tokens`` cut where need be, and the prompt's exact count where
         that had to be found out. Raises the overflow (``context_fit``)."""
+        body = filled(body, call.path, endpoint.request_defaults)
         body, cut = capped(body, call.path, endpoint, self._max_tokens)
         tokens = None
         if call.path == CHAT_PATH:
@@ -105,7 +112,8 @@ def _headers(endpoint: Endpoint) -> dict[str, str]:
     headers = {"content-type": "application/json", "accept": "*/*"}
     if not endpoint.engine.keeps_connections:
         headers["connection"] = "close"
-    return headers | auth_headers(endpoint.api_key, endpoint.dialect)
+    headers |= auth_headers(endpoint.api_key, endpoint.dialect)
+    return headers | {name.lower(): text for name, text in endpoint.headers}
 
 
 PASSED: Final = ("anthropic-version", "anthropic-beta")
@@ -117,6 +125,15 @@ def passed_headers(http: Http, call: Call) -> dict[str, str]:
         return {}
     said = ((name, http.headers.get(name.encode())) for name in PASSED)
     return {name: value.decode("latin-1") for name, value in said if value}
+
+
+def conversation_headers(http: Http) -> dict[str, str]:
+    """What says which conversation a request belongs to, for LiteLLM, which hands it back to us
+    where the model is ours; and a mark, by which its report is known to be of a request that we
+    have seen."""
+    known = ((name, http.headers.get(name)) for name in (*SESSION_HEADERS, *AGENT_HEADERS))
+    found = {name.decode(): value.decode("latin-1") for name, value in known if value}
+    return found | {"x-homeport-request": http.request_id}
 
 
 async def waited_for(lease: Lease, http: Http) -> Endpoint:

@@ -71,7 +71,7 @@ class CacheCare:
             self._watch(http, instance, session, call.path, body)
         if slots is None:
             return Placed(body, None, None)
-        slot = slots.pick(session or _first_user_key(call), background=background)
+        slot = slots.pick(session or first_user_key(call), background=background)
         if slot is not None:
             http.notes.append((b"x-homeport-slot", b"%d" % slot))
             body = body[:-1] + b',"id_slot":%d}' % slot
@@ -120,7 +120,7 @@ class CacheCare:
             )
 
 
-def _first_user_key(call: Call) -> Key | None:
+def first_user_key(call: Call) -> Key | None:
     """Clients without a session id: their first user turn tells conversations apart."""
     text = call.first_user_text
     return Key(hashlib.blake2b(text.encode(), digest_size=8).hexdigest()) if text else None

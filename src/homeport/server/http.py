@@ -97,6 +97,8 @@ class Http:
         self.request_id = new_id("req_")
         self.key_name = ""
         """Of the key that the client was admitted with; empty where none is needed."""
+        self.is_from_litellm = False
+        """It is the LiteLLM beside us that asks: it must not be asked for this again."""
         self.model_id = ""
         """What the asked name was resolved to."""
         self.waited_s = 0.0

@@ -132,6 +132,18 @@ class Metrics(Collector):
             ("model",),
             registry=registry,
         )
+        self.litellm_lookups = Counter(
+            "homeport_litellm_lookups_total",
+            "Names that LiteLLM, which runs beside homeport, has asked the meaning of",
+            registry=registry,
+        )
+        self.litellm_calls = Counter(
+            "homeport_litellm_calls_total",
+            "Calls that LiteLLM has reported, by who asked it (relayed by homeport, or direct) and "
+            "how they ended",
+            ("asked", "outcome"),
+            registry=registry,
+        )
         self.telemetry = Counter(
             "homeport_telemetry_events_total",
             "Client telemetry batches that were answered and discarded",

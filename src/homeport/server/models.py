@@ -26,7 +26,8 @@ class Models:
         self._directory, self._started_at_s = directory, started_at_s
 
     async def list(self, http: Http) -> None:
-        page, has_more = _page(self._directory.catalog.entries, http)
+        entries = [entry for entry in self._directory.catalog.entries if entry.is_listed]
+        page, has_more = _page(entries, http)
         if http.dialect == "anthropic":
             body: dict[str, Any] = {
                 "data": [self._anthropic(entry) for entry in page],

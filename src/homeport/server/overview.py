@@ -52,12 +52,15 @@ class Overview:
         self._directory, self._fleet = directory, fleet
 
     def rows(self) -> list[Row]:
-        """In the order of the catalog."""
-        return [self.row(entry) for entry in self._directory.catalog.entries]
+        """In the order of the catalog; last, where it runs beside us, LiteLLM."""
+        rows = [self.row(entry) for entry in self._directory.catalog.entries]
+        if (litellm := self._directory.litellm) is not None:
+            rows.append(self.row(Entry(id=litellm.id)))
+        return rows
 
     def row(self, entry: Entry) -> Row:
         """Raises ``ClientError`` when it has just been taken out of the configuration."""
-        instance = self._directory.instances.get(entry.id)
+        instance = self._directory.engine_of(entry.id)
         if instance is None:
             raise ClientError("not_found", f"{entry.id} has been taken out of the configuration")
         is_default = self._directory.catalog.default == entry.id

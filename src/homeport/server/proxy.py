@@ -28,6 +28,7 @@ import structlog
 
 from homeport.errors import ClientError, RequestFault
 from homeport.routing.affinity import SmallModels, key_of
+from homeport.routing.catalog import Resolution
 from homeport.runtime.instance import Instance, Lease
 from homeport.server.answer_stream import BYTES_PER_TOKEN, AnswerStream
 from homeport.server.asking import (
@@ -40,7 +41,8 @@ from homeport.server.asking import (
     unexpected,
     waited_for,
 )
-from homeport.server.cache_care import CacheCare
+from homeport.server.attempts import Attempts
+from homeport.server.cache_care import CacheCare, first_user_key
 from homeport.server.calls import AnthropicCall, Call, ChatCall
 from homeport.server.directory import Directory
 from homeport.server.documents import Documents
@@ -110,7 +112,7 @@ class Proxy:
     async def _without_search(self, http: Http, call: AnthropicCall) -> None:
         """Claude Code's search is a request of its own. It is told that there is none, because a model
         without the tool would make up what it found."""
-        if self._passes(call.model):
+        if self._passes(http, call.model):
             await self.serve(http, call)  # that upstream may run it
             return
         self._resolve(http, call)
@@ -126,7 +128,7 @@ class Proxy:
     async def _anthropic(self, http: Http, *, counting: bool = False) -> AnthropicCall:
         """The request, read; one that we cannot read only where it is handed on as it is."""
         body = await http.body(self._limits.body_bytes)
-        if anthropic.may_hold_pdf(body) and not self._passes_unread(body):
+        if anthropic.may_hold_pdf(body) and not self._passes_unread(http, body):
             pdf_text = self._documents.pdf_text
             with http.watch():
                 call = await self._documents.beside(
@@ -136,17 +138,18 @@ class Proxy:
                 )
         else:
             call = AnthropicCall(body, counting=counting, searcher=self.searcher)
-        if call.refusal is not None and not self._passes(call.model):
+        if call.refusal is not None and not self._passes(http, call.model):
             raise call.refusal
         return call
 
-    def _passes(self, model: str) -> bool:
+    def _passes(self, http: Http, model: str) -> bool:
         """Whether Messages for that model go to a server that is asked in them."""
-        return self._directory.resolve(model, kind="chat")[1].dialect == "anthropic"
+        _, instance = self._directory.resolve(model, kind="chat", for_litellm=http.is_from_litellm)
+        return instance.dialect == "anthropic"
 
-    def _passes_unread(self, body: bytes) -> bool:
+    def _passes_unread(self, http: Http, body: bytes) -> bool:
         outlined = messages_relay.outlined(body)
-        return outlined is not None and self._passes(outlined.model)
+        return outlined is not None and self._passes(http, outlined.model)
 
     async def passage(self, http: Http) -> None:
         """A request that the engine takes as it is, where it has the route."""
@@ -161,6 +164,7 @@ class Proxy:
     async def count(self, http: Http, call: Call) -> int:
         """The call's exact token count. Raises ``ClientError("not_found")`` where there is none."""
         instance = self._resolve(http, call)
+        instance = self._directory.native_of(instance.id) or instance  # LiteLLM counts nothing
         with http.watch(), instance.lease(takes_slot=False) as lease:
             try:
                 async with asyncio.timeout(COUNT_CALL_TIMEOUT_S):  # a start of the engine included
@@ -186,13 +190,18 @@ class Proxy:
     # ------------------------------------------------------------------- the request
 
     def _resolve(self, http: Http, call: Call) -> Instance:
-        resolution, instance = self._directory.resolve(call.model, kind=call.kind)
+        return self._found(http, call)[1]
+
+    def _found(self, http: Http, call: Call) -> tuple[Resolution, Instance]:
+        resolution, instance = self._directory.resolve(
+            call.model, kind=call.kind, for_litellm=http.is_from_litellm
+        )
         http.model_id = resolution.model_id
         http.notes.append((b"x-homeport-model", header_value(resolution.model_id)))
         if resolution.how == "default" and call.model:
             http.notes.append((b"x-homeport-model-fallback", b"default"))
             log.debug("model.fallback", asked=call.model, served=resolution.model_id)
-        return instance
+        return resolution, instance
 
     async def serve(self, http: Http, call: Call) -> None:
         """Answers a call, streamed or whole; a resent one by the answer that runs already."""
@@ -210,19 +219,23 @@ class Proxy:
     async def _serve(self, http: Http, call: Call) -> None:
         session = key_of(http.headers)
         self._guard.check(session, http.raw_body)
-        instance = self._resolve(http, call)
-        outcome = self._metrics.begin(call.dialect, instance.id, stream=call.stream)
+        found = self._found(http, call)
+        conversation = session or first_user_key(call)
+        attempts = Attempts(self._directory, http, found, call.kind, conversation)
+        outcome = self._metrics.begin(call.dialect, found[1].id, stream=call.stream)
+        instance = found[1]
         if self._usage is not None:
             self._usage.begin(http, call, outcome, session)
         try:
-            with http.watch(), instance.lease() as lease:
-                if call.stream:
-                    care = self.cache_care
-                    await AnswerStream(
-                        self._asking, care, http, call, instance, lease, outcome
-                    ).run()
-                else:
-                    await self._whole(http, call, instance, lease, outcome)
+            with http.watch():
+                while True:
+                    try:
+                        with attempts.current as instance:
+                            await self._try(http, call, instance, outcome)
+                        break
+                    except RequestFault as fault:  # the client has been sent nothing
+                        if not attempts.go_on(fault):
+                            raise
         except Exception as error:
             outcome.fault = error if isinstance(error, RequestFault) else unexpected(error)
             raise
@@ -233,6 +246,15 @@ class Proxy:
             self._metrics.end(outcome, status=http.status, has_left=http.has_left)
             if self._usage is not None:
                 self._usage.end(http, call, instance, outcome, session)
+
+    async def _try(self, http: Http, call: Call, instance: Instance, outcome: Outcome) -> None:
+        """Raises ``RequestFault`` only as long as the client has been sent nothing."""
+        with instance.lease() as lease:
+            if call.stream:
+                care = self.cache_care
+                await AnswerStream(self._asking, care, http, call, instance, lease, outcome).run()
+            else:
+                await self._whole(http, call, instance, lease, outcome)
 
     async def _whole(
         self, http: Http, call: Call, instance: Instance, lease: Lease, outcome: Outcome

@@ -63,6 +63,10 @@ class UsageLog:
             is_stream = call.stream and http.status == 200
             self._recorder.capture(lambda: capture_of(heard, blank, is_stream=is_stream))
 
+    def record(self, record: UsageRecord) -> None:
+        """Of a request that did not come by here."""
+        self._recorder.record(record)
+
 
 def record_of(
     http: Http, call: Call, instance: Instance, outcome: Outcome, session: Key | None

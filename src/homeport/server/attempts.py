@@ -1,0 +1,128 @@
+"""The deployments that a request is tried on, one after the other.
+
+A model is one. A route has several, and fallbacks: so many of its deployments are tried as its
+``retries`` allow, then each fallback in turn, which brings deployments of its own and no fallbacks. The
+next one is tried only for a failure that it may not have (``PASSING``), and only while the client has
+been sent nothing: afterwards there is no way back.
+"""
+
+import time
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Final
+
+from homeport.errors import FaultKind, RequestFault
+from homeport.routing.affinity import Key
+from homeport.routing.catalog import RequestKind, Resolution
+from homeport.runtime.instance import Instance
+from homeport.runtime.route import RouteInstance
+from homeport.runtime.via import ViaInstance
+from homeport.server.directory import Directory
+from homeport.server.http import Http, header_value
+
+PASSING: Final[frozenset[FaultKind]] = frozenset(
+    {
+        *("authentication", "permission", "not_found"),  # this deployment's key, this one's models
+        *("rate_limit", "overloaded", "unavailable", "timeout", "upstream"),
+    }
+)
+"""The other kinds are the request's own fault, or ours. LiteLLM 1.109.1 (``cooldown_handlers.py``)
+leaves a deployment alone for the same ones."""
+
+
+class Attempt:
+    """One deployment for the request: ``with attempt as instance:`` around all that is asked of it."""
+
+    def __init__(
+        self, http: Http, instance: Instance, route: RouteInstance | None, key: Key | None
+    ) -> None:
+        self._http, self._instance, self._route, self._key = http, instance, route, key
+
+    def __repr__(self) -> str:
+        return f"<Attempt {self._instance!r}>"
+
+    def __enter__(self) -> Instance:
+        if self._route is not None:
+            self._route.selection.began(self._instance.id)
+            name = header_value(self._instance.id)
+            self._http.notes.append((b"x-homeport-deployment", name))
+        return self._instance
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._route is None:
+            return
+        selection, name = self._route.selection, self._instance.id
+        selection.ended(name)
+        if error is None:
+            selection.worked(name, self._key)
+        elif isinstance(error, RequestFault) and error.kind in PASSING:
+            selection.failed(name, time.monotonic(), error.retry_after_s)
+
+
+class Attempts:
+    """``current`` is the attempt to make; ``go_on`` after it has failed makes the next one current."""
+
+    def __init__(
+        self,
+        directory: Directory,
+        http: Http,
+        found: tuple[Resolution, Instance],
+        kind: RequestKind,
+        key: Key | None,
+    ) -> None:
+        self._directory, self._http, self._kind, self._key = directory, http, kind, key
+        self._notes = len(http.notes)
+        self._left = self._all(*found)
+        self.current = next(self._left, Attempt(http, found[1], None, key))
+
+    def __repr__(self) -> str:
+        return f"<Attempts {self.current!r}>"
+
+    def go_on(self, fault: RequestFault) -> bool:
+        """Whether there is another to try after this failure."""
+        if fault.kind not in PASSING:
+            return False
+        told = self._http.notes[self._notes :]
+        del self._http.notes[self._notes :]
+        following = next(self._left, None)
+        if following is None:
+            self._http.notes += told
+            return False
+        self.current = following
+        return True
+
+    def _all(self, resolution: Resolution, instance: Instance) -> Iterator[Attempt]:
+        yield from self._of(resolution, instance)
+        if not isinstance(instance, RouteInstance):
+            return
+        for name in instance.route.fallbacks:
+            try:
+                found = self._directory.resolve(
+                    name, kind=self._kind, for_litellm=self._http.is_from_litellm
+                )
+            except RequestFault:  # not served now
+                continue
+            self._http.notes.append((b"x-homeport-model-fallback", header_value(name)))
+            yield from self._of(*found)
+
+    def _of(self, resolution: Resolution, instance: Instance) -> Iterator[Attempt]:
+        if not isinstance(instance, RouteInstance):
+            yield Attempt(self._http, instance, None, self._key)
+            return
+        tried: set[str] = set()
+        while len(tried) <= instance.route.retries:
+            picked = instance.picked(self._key, frozenset(tried))
+            if picked is None:
+                return
+            tried.add(picked.id)
+            if self._http.is_from_litellm and isinstance(picked, ViaInstance):
+                if picked.native is None:
+                    continue  # it would come round again
+                picked = picked.native
+            called = self._directory.called(picked, resolution)
+            yield Attempt(self._http, called, instance, self._key)
