@@ -9,20 +9,20 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench import contestants, count, report, suites, switch
+from bench import contestants, count, record, report, suites, switch
 from bench.contestants import Kind, SkippedError
 from bench.processes import BenchError
 from bench.suites import Bench, Effort
 
 #: In this order: memory comes after the load.
-SUITES = ("startup", "request", "stream", "latency", "memory", "count", "switch")
+SUITES = ("startup", "request", "stream", "latency", "memory", "count", "switch", "record")
 RESULTS = Path(__file__).with_name("results")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     effort = suites.QUICK if options.quick else Effort()
-    needs_kinds = not set(options.only) <= {"count", "switch"}
+    needs_kinds = not set(options.only) <= {"count", "switch", "record"}
     kinds, skipped = _kinds(with_litellm=not options.no_litellm) if needs_kinds else ([], [])
     try:
         samples = _measure(kinds, effort, options.only)
@@ -94,6 +94,8 @@ def _measure(kinds: Sequence[Kind], effort: Effort, only: Sequence[str]) -> suit
         samples.update(count.measure(effort))
     if "switch" in only:
         samples.update(switch.measure(effort))
+    if "record" in only:
+        samples.update(record.measure(effort))
     return samples
 
 

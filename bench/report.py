@@ -17,6 +17,8 @@ from bench.suites import Samples
 NGINX, LITELLM = "nginx/chat", "litellm/chat"
 PASSED, TRANSLATED = "homeport/chat", "homeport/messages"
 ENGINE, BY_HAND = "llamacpp/direct", "llamacpp/by hand"
+STORE, NO_STORE = "homeport/with a store", "homeport/store: off"
+STORE_COST = "homeport/the difference"
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ REQUESTS = ("request.c1", "request.c8", "request.c32")
 CHUNKS = ("chunk.s1", "chunk.s8")
 COUNT_CPU = tuple(f"count.{size}.cpu_ms" for size in ("5KB", "20KB", "60KB"))
 COUNT_TIME = tuple(f"count.{size}.wall_ms" for size in ("5KB", "20KB", "60KB"))
+RECORD = ("record.chat_us", "record.messages_us")
 
 TARGETS = (
     Target("request passed through: CPU ÷ nginx", REQUESTS, PASSED, 9.0, NGINX, unit="×"),
@@ -57,12 +60,14 @@ TARGETS = (
     ),
     Target(
         "switch of models: time ÷ stop, cold start and first token by hand",
-        ("switch.first_token_s",),
+        ("switch.512MB.first_token_s",),
         PASSED,
         1.1,
         BY_HAND,
         unit="×",
     ),
+    Target("a request's record, CPU", RECORD, STORE_COST, 20.0, unit=" µs"),
+    Target("a request's record: CPU ÷ store: off", RECORD, STORE, 1.1, NO_STORE, unit="×"),
 )
 
 #: How a metric is introduced in the table.
@@ -74,6 +79,7 @@ UNITS = (
     ("memory.", "memory, MB"),
     ("count.", "25 counts at once, ms"),
     ("switch.", "switch of models, s"),
+    ("record.", "CPU per request with and without its record, µs"),
 )
 
 

@@ -11,6 +11,7 @@ round, one right after the other, so that a ratio can be taken round by round.
 - **memory**: resident memory of the process tree after the load of this run.
 - **count**: 25 `count_tokens` at once, on the real llama.cpp: CPU and time (see count.py).
 - **switch**: from one model to another, to the first token, on the real llama.cpp (see switch.py).
+- **record**: CPU per request with and without the store of usage (see record.py).
 
 A sample is one number; a metric collects the samples of all rounds, and ``report`` takes medians.
 """
