@@ -759,7 +759,10 @@ async def test_an_exchange_may_have_less_patience_than_its_client() -> None:
         await peer.client_left()
 
     async with Server(script, for_ever) as server:
-        assert await server.ask() == (200, b"ok")  # its connection is used again: with another clock
+        assert await server.ask() == (
+            200,
+            b"ok",
+        )  # its connection is used again: with another clock
         exchange = server.client.exchange(server.url, idle_timeout_s=0.05)
         await exchange.send()
         with pytest.raises(UpstreamError, match="said nothing") as error:

@@ -207,3 +207,13 @@ def test_a_wrong_variable(env: dict[str, str], message: str, file: Path) -> None
     error = wrong(file, env, models=("b.gguf",))
     assert error.where in env
     assert message in error.message
+
+
+# ------------------------------------------------------------------------ names of no single model
+
+
+@pytest.mark.parametrize(("name", "expected"), [("both", "both"), ("other", "a"), ("x", "a")])
+def test_the_default_may_be_a_route_or_an_alias(file: Path, name: str, expected: str) -> None:
+    file.write_text(FILE + "routes: {both: {models: {a: 1, r: 1}}}\naliases: {other: a}\n")
+    found = load.settings(file, {}, Overrides(default_model=name))
+    assert found.default_model == expected

@@ -155,7 +155,8 @@ def configs(draw: st.DrawFn) -> dict[str, Any]:
     found = draw(st.lists(deployments(), min_size=1, max_size=6))
     plain = sorted({entry["model_name"] for entry in found if "*" not in entry["model_name"]})
     config: dict[str, Any] = {"model_list": found}
-    if plain and draw(st.booleans()):
+    has_fallbacks: bool = draw(st.booleans())
+    if plain and has_fallbacks:
         pairs = st.dictionaries(
             st.sampled_from(plain), st.lists(st.sampled_from(plain), max_size=2)
         )

@@ -448,3 +448,29 @@ def test_the_order_of_unrelated_entries_does_not_matter(data: st.DataObject) -> 
 def test_wildcards_match_as_a_regular_expression_would(pattern: str, name: str) -> None:
     expected = re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), name) is not None
     assert Wildcard(pattern, "x").matches(name) is expected
+
+
+@given(st.lists(st.text("aB-", max_size=3), min_size=2, max_size=4), st.text("aB-", max_size=8))
+def test_what_the_stars_stood_for_makes_the_name_again(parts: list[str], name: str) -> None:
+    wildcard = Wildcard("*".join(parts), "")
+    stars = wildcard.stars(name)
+    assert (stars is not None) == wildcard.matches(name)
+    if stars is not None:
+        assert len(stars) == wildcard.pattern.count("*")
+        filled = parts[0] + "".join(s + p for s, p in zip(stars, parts[1:], strict=True))
+        assert filled.casefold() == name.casefold()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name", "stars"),
+    [
+        ("openai/*", "OpenAI/GPT-5", ("GPT-5",)),
+        ("*", "x", ("x",)),
+        ("a*b*c", "a1b2b3c", ("1", "2b3")),
+        ("*-mini", "-mini", ("",)),
+        ("x*", "y", None),
+        ("*", "Straße", ("strasse",)),
+    ],
+)
+def test_stars(pattern: str, name: str, stars: tuple[str, ...] | None) -> None:
+    assert Wildcard(pattern, "").stars(name) == stars

@@ -16,6 +16,7 @@ from homeport.cli import output, serve_cmd
 from homeport.config import dialects, load
 from homeport.engines import records
 from homeport.engines.findings import Finding, Probe
+from homeport.engines.litellm_proxy import is_beyond
 from homeport.engines.probes import PROBES
 from homeport.errors import ConfigError, UpstreamError
 from homeport.spec import Endpoint, ModelSettings, Settings
@@ -84,6 +85,9 @@ def _chosen(name: str | None, url: str | None, settings: Settings) -> ModelSetti
     by_name = {alias: model for model in settings.models for alias in (*model.aliases, model.id)}
     if name is None:
         name = settings.default_model or next((model.id for model in settings.models), None)
+    if name in by_name and is_beyond(by_name[name]):
+        hint = "what it does there, LiteLLM's documentation tells"
+        raise ConfigError(f"'{name}' is only reached by LiteLLM", where="MODEL", hint=hint)
     if name in by_name:
         return by_name[name]
     if name is not None and name.endswith(".gguf"):

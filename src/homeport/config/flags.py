@@ -69,7 +69,7 @@ def over(base: Settings, flags: Overrides, place: values.Place) -> Settings:
     litellm = _litellm(flags, base, check)
     flagged = _flagged_models(flags, check)
     models = _models(flagged, base.models)
-    finder = _Finder(models, check, _names_elsewhere(base, flagged, upstreams))
+    finder = _Finder(models, _other_names(base), check, _names_elsewhere(base, flagged, upstreams))
     default = finder.id_of("--default-model", flags.default_model)
     autocomplete = finder.id_of("--autocomplete-model", flags.autocomplete_model)
     check.raise_any()
@@ -213,6 +213,12 @@ def _replaced(written: ModelSettings, flag: ModelSettings) -> ModelSettings:
     )
 
 
+def _other_names(base: Settings) -> dict[str, str]:
+    """Routes, and aliases that are no patterns, with what they mean."""
+    aliases = {alias: to for alias, to in base.aliases if "*" not in alias}
+    return aliases | {route.id: route.id for route in base.routes}
+
+
 class _Finder:
     """Finds the models that ``--default-model`` and its sibling name:
 
@@ -223,14 +229,20 @@ class _Finder:
     """
 
     def __init__(
-        self, models: tuple[ModelSettings, ...], check: "_Checks", elsewhere: Elsewhere
+        self,
+        models: tuple[ModelSettings, ...],
+        others: dict[str, str],
+        check: "_Checks",
+        elsewhere: Elsewhere,
     ) -> None:
-        self.models = models
+        """``others`` are names beside those that models have themselves."""
+        self.models, self._others = models, others
         self._check, self._elsewhere = check, elsewhere
 
     def id_of(self, flag: str, name: str | None) -> str | None:
         name = self._check.one(flag, name, values.model_id)
-        ids = {n: model.id for model in self.models for n in (*model.aliases, model.id)}
+        own = {n: model.id for model in self.models for n in (*model.aliases, model.id)}
+        ids = self._others | own
         if name is None or name in ids:  # 1.
             return ids.get(name or "")
         is_file = self._check.place.exists(values.absolute(name, self._check.place))

@@ -16,10 +16,8 @@ def routes_lead_somewhere(settings: Settings, problems: Problems) -> None:
                 problems.add(
                     (*here, "models", name), f"there is no model '{name}'", near(name, models)
                 )
-        if not route.models and not problems.has((*here, "models")):
-            continue  # that has been told
-        if not route.models:
-            problems.add(here, "has no models", "add models: {NAME: 1}")
+        if not route.models and not problems.errors:  # else they are among those that are wrong
+            problems.add((*here, "models"), "names no model", "write models: {NAME: 1}")
         kinds = {models[name].embeddings for name, _ in route.models if name in models}
         if len(kinds) > 1:
             message = "has chat models and embedding models"
