@@ -191,6 +191,19 @@ def test_deployments_of_one_name_are_a_route(read_litellm: Reader) -> None:
     ]
 
 
+def test_ids_of_deployments_clash_with_nothing(read_litellm: Reader) -> None:
+    text = """\
+model_list:
+  - {model_name: m, litellm_params: {model: openai/a, api_base: "http://a"}, model_info: {id: m}}
+  - {model_name: m, litellm_params: {model: openai/a, api_base: "http://b"}, model_info: {id: x}}
+  - {model_name: m, litellm_params: {model: openai/a, api_base: "http://c"}, model_info: {id: x}}
+  - {model_name: p-*, litellm_params: {model: openai/x, api_base: "http://d"}}
+"""
+    found, _ = read_litellm(text)
+    assert [model.id for model in found.models] == ["x", "m-2", "x-2", "x-3"]
+    assert [name for name, _ in found.routes[0].models] == ["m-2", "x-2", "x-3"]
+
+
 @pytest.mark.parametrize(
     "settings",
     [

@@ -306,3 +306,5 @@ async def test_nothing_is_retried_after_the_first_byte(
     async with await ask(gateway.base_url, "POST", dialect.path, request) as exchange:
         assert dialect.errors(await exchange.all_events())
     assert not other.chats()
+    after, _ = await asked(gateway, dialect, "shared", stream=True)
+    assert after.headers["x-homeport-deployment"] == "second"  # the one that broke off rests

@@ -105,7 +105,7 @@ def made(
             continue
         weights = _weights([deployment for deployment, _ in members])
         inside = [
-            namer.placed(str(d.info.get("id") or f"{wanted}#{n}"), replace(m, listed=False))
+            namer.placed_inside(str(d.info.get("id") or f"{wanted}#{n}"), m)
             for n, (d, m) in enumerate(members, 1)
         ]
         behind = _summed(zip(inside, weights, strict=True))
@@ -301,13 +301,16 @@ class _Namer:
 
     def placed(self, wanted: str, model: ModelSettings) -> str:
         """The id of the model that is exactly this one; made where there is none."""
-        shape = replace(model, listed=True)
-        if shape not in self._placed:
-            if wanted in (m.id for m in self._placed.values()):
-                wanted = self._free(wanted)
-            listed = model.listed and "*" not in (model.upstream_model or "")
-            self._placed[shape] = replace(model, id=wanted, listed=listed)
-        return self._placed[shape].id
+        if model not in self._placed:
+            listed = "*" not in (model.upstream_model or "")
+            self._placed[model] = replace(model, id=wanted, listed=listed)
+        return self._placed[model].id
+
+    def placed_inside(self, wanted: str, model: ModelSettings) -> str:
+        """The same for a deployment of a route; clients have names for those, and none for it."""
+        if model not in self._placed:
+            self._placed[model] = replace(model, id=self._free(wanted), listed=False)
+        return self._placed[model].id
 
     def _free(self, wanted: str) -> str:
         number, free = 2, wanted

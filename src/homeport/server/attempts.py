@@ -37,6 +37,8 @@ class Attempt:
         self, http: Http, instance: Instance, route: RouteInstance | None, key: Key | None
     ) -> None:
         self._http, self._instance, self._route, self._key = http, instance, route, key
+        self.broken_off: RequestFault | None = None
+        """What the client was told inside its stream: too late to try another, and to be known of."""
 
     def __repr__(self) -> str:
         return f"<Attempt {self._instance!r}>"
@@ -58,10 +60,11 @@ class Attempt:
             return
         selection, name = self._route.selection, self._instance.id
         selection.ended(name)
-        if error is None:
+        fault = error or self.broken_off
+        if fault is None:
             selection.worked(name, self._key)
-        elif isinstance(error, RequestFault) and error.kind in PASSING:
-            selection.failed(name, time.monotonic(), error.retry_after_s)
+        elif isinstance(fault, RequestFault) and fault.kind in PASSING:
+            selection.failed(name, time.monotonic(), fault.retry_after_s)
 
 
 class Attempts:

@@ -30,6 +30,7 @@ from homeport.errors import ClientError, RequestFault
 from homeport.routing.affinity import SmallModels, key_of
 from homeport.routing.catalog import Resolution
 from homeport.runtime.instance import Instance, Lease
+from homeport.runtime.route import RouteInstance
 from homeport.server.answer_stream import BYTES_PER_TOKEN, AnswerStream
 from homeport.server.asking import (
     MAX_ANSWER_BYTES,
@@ -220,7 +221,8 @@ class Proxy:
         session = key_of(http.headers)
         self._guard.check(session, http.raw_body)
         found = self._found(http, call)
-        conversation = session or first_user_key(call)
+        is_shared = isinstance(found[1], RouteInstance)
+        conversation = session or (first_user_key(call) if is_shared else None)
         attempts = Attempts(self._directory, http, found, call.kind, conversation)
         outcome = self._metrics.begin(call.dialect, found[1].id, stream=call.stream)
         instance = found[1]
@@ -232,6 +234,7 @@ class Proxy:
                     try:
                         with attempts.current as instance:
                             await self._try(http, call, instance, outcome)
+                            attempts.current.broken_off = outcome.fault
                         break
                     except RequestFault as fault:  # the client has been sent nothing
                         if not attempts.go_on(fault):
