@@ -95,8 +95,8 @@ _OTHERS: Final = """
     cursor custom dashscope databricks datarobot deepgram deepinfra docker_model_runner dotprompt
     edenai elevenlabs empower fal_ai featherless_ai fireworks_ai friendliai galadriel gdc gemini
     gigachat github github_copilot gmi gradient_ai helicone heroku huggingface hyperbolic inception
-    infinity jina_ai lambda_ai langgraph lemonade libertai llamagate maritalk meta meta_llama milvus minimax
-    modelscope morph nano-gpt nebius nlp_cloud novita nscale nvidia_riva oci oobabooga opencode_go
+    infinity jina_ai lambda_ai langgraph lemonade libertai llamagate maritalk meta meta_llama milvus
+    minimax modelscope morph nano-gpt nebius nlp_cloud novita nscale nvidia_riva oci oobabooga opencode_go
     ovhcloud parasail perplexity petals pg_vector poe predibase publicai qwencloud ragflow recraft
     replicate runwayml sagemaker sagemaker_chat sagemaker_nova sail sap sarvam scaleway snowflake soniox
     stability synthetic tencent text-completion-codestral text-completion-inception
