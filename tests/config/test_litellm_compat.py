@@ -404,6 +404,12 @@ BROKEN = [
         "B is not set",
     ),
     (
+        one("model: bedrock/a", more="guardrails: !new {}"),
+        2,
+        "model_list.0",
+        "cannot be handed to LiteLLM",
+    ),
+    (
         one(f"model: openai/a, {LOCAL}, timeout: soon"),
         3,
         "model_list.0.litellm_params.timeout",

@@ -157,7 +157,12 @@ class _File:
 
     def params_at(self, position: int) -> Mapping[str, Any]:
         """``litellm_params`` of an entry, all of them, as they are written."""
-        whole = yaml.safe_load(self._data.decode("utf-8-sig"))
+        try:
+            whole = yaml.safe_load(self._data.decode("utf-8-sig"))
+        except yaml.YAMLError:  # a tag, where nobody has looked yet
+            hint = "delete the tags (!...) in this file"
+            self.problems.add(("model_list", position), "cannot be handed to LiteLLM", hint)
+            return {}
         params: Mapping[str, Any] = whole["model_list"][position]["litellm_params"]
         return params
 

@@ -92,17 +92,17 @@ _OTHERS: Final = """
     anthropic_text anyscale apertis assemblyai auto_router aws_polly aws_textract azure azure_ai
     azure_speech azure_text baseten bedrock bedrock_mantle bigmodel black_forest_labs bytez
     charity_engine chatgpt chutes clarifai cloudflare codestral cohere cohere_chat cometapi
-    compactifai cursor custom dashscope databricks datarobot deepgram deepinfra
-    docker_model_runner dotprompt edenai elevenlabs empower fal_ai featherless_ai fireworks_ai
-    friendliai galadriel gdc gemini gigachat github github_copilot gmi gradient_ai helicone
-    heroku huggingface hyperbolic inception infinity jina_ai lambda_ai langgraph lemonade
-    libertai llamagate maritalk meta meta_llama milvus minimax modelscope morph nano-gpt nebius
-    nlp_cloud novita nscale nvidia_riva oci oobabooga opencode_go ovhcloud parasail perplexity
-    petals pg_vector poe predibase publicai qwencloud ragflow recraft replicate runwayml
-    sagemaker sagemaker_chat sagemaker_nova sail sap sarvam scaleway snowflake soniox stability
-    synthetic tencent text-completion-codestral text-completion-inception text-completion-openai
-    topaz triton typesafe v0 veniceai vercel_ai_gateway vertex_ai vertex_ai_beta vllm volcengine
-    voyage wandb watsonx watsonx_text xiaomi_mimo xinference zai
+    compactifai cursor custom dashscope databricks datarobot deepgram deepinfra docker_model_runner
+    dotprompt edenai elevenlabs empower fal_ai featherless_ai fireworks_ai friendliai galadriel gdc
+    gemini gigachat github github_copilot gmi gradient_ai helicone heroku huggingface hyperbolic
+    inception infinity jina_ai lambda_ai langgraph lemonade libertai llamagate maritalk meta
+    meta_llama milvus minimax modelscope morph nano-gpt nebius nlp_cloud novita nscale nvidia_riva
+    oci oobabooga opencode_go ovhcloud parasail perplexity petals pg_vector poe predibase publicai
+    qwencloud ragflow recraft replicate runwayml sagemaker sagemaker_chat sagemaker_nova sail sap
+    sarvam scaleway snowflake soniox stability synthetic tencent text-completion-codestral
+    text-completion-inception text-completion-openai topaz triton typesafe v0 veniceai
+    vercel_ai_gateway vertex_ai vertex_ai_beta vllm volcengine voyage wandb watsonx watsonx_text
+    xiaomi_mimo xinference zai
 """
 """``vllm`` is vLLM inside LiteLLM's own process; a vLLM server is ``hosted_vllm``. And
 ``text-completion-openai`` asks for completions where clients ask for chat."""
