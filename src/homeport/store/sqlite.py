@@ -5,8 +5,8 @@ other. ``synchronous=NORMAL``: a record that was written outlives any crash of o
 be lost with the power, the file is whole all the same (sqlite.org/wal.html). Two gateways may share
 the file: one waits for the other, up to ``BUSY_S``.
 
-A batch is one ``INSERT``. Rows one by one (``executemany``) cost as much, but give the interpreter's
-lock away at each row, and wait for it again while requests are served.
+A batch is a few ``INSERT``s of many rows. Rows one by one (``executemany``) cost as much, but give the
+interpreter's lock away at each row, and wait for it again while requests are served.
 """
 
 import os
@@ -35,8 +35,9 @@ BUSY_S: Final = 5.0
 PRUNED_AT_ONCE: Final = 5000
 """Rows; the lock is given away in between."""
 
-_VALUES_AT_ONCE: Final = 30_000
-"""Values in one statement: SQLite's limit is 32766 from 3.32 (2020) on."""
+_ROWS_AT_ONCE: Final = (128, 16, 1)
+"""A batch is cut into these, so that few statements are ever parsed. 128 records have 3456 values;
+SQLite's limit is 32766 from 3.32 (2020) on."""
 
 _SPELLING: Final = sql.Spelling(
     mark="?",
@@ -143,12 +144,14 @@ class SqliteStore:
     ) -> None:
         row = f"({', '.join('?' * len(fields))})"
         into = f"INSERT INTO {table} ({', '.join(fields)}) VALUES "
-        at_once = _VALUES_AT_ONCE // len(fields)
+        start = 0
         with self._transaction() as db:
-            for start in range(0, len(rows), at_once):
-                part = rows[start : start + at_once]
-                statement = f"{into}{', '.join([row] * len(part))} ON CONFLICT DO NOTHING"
-                db.execute(statement, list(chain.from_iterable(part)))
+            for size in _ROWS_AT_ONCE:
+                statement = f"{into}{', '.join([row] * size)} ON CONFLICT DO NOTHING"
+                while start + size <= len(rows):
+                    part = rows[start : start + size]
+                    db.execute(statement, tuple(chain.from_iterable(part)))
+                    start += size
 
     def _delete(self, table: str, where: str, value: int) -> None:
         some = f"SELECT at_us, request_id FROM {table} WHERE {where} LIMIT {PRUNED_AT_ONCE}"

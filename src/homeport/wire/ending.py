@@ -1,15 +1,15 @@
 """How an answer ended, read off what the client is sent: its stop reason, and how many tools it calls.
 
-Translations and relays need not tell; both are there in the client's own dialect. Whole answers are
-decoded as far as that takes. Streams are looked through piece by piece for byte patterns, at a tenth
-of a microsecond each: a quote inside a JSON string is escaped, so that ``"stop_reason":"x"`` can only
-be a key and its value. (In Anthropic's whole answers, not in its streams, a tool's input is JSON of
-the model's, and might hold anything; another reason to decode those.)
+Translations and relays need not tell; both are there in the client's own dialect. It is looked
+through, a stream piece by piece, for byte patterns: a quote inside a JSON string is escaped, so that
+``"stop_reason":"x"`` can only be a key and its value. That does not hold where a tool's input is no
+string but JSON of the model's (Anthropic's whole answers), nor where an answer is told twice
+(Responses): these are decoded, as far as that takes.
 """
 
 import re
 from contextlib import suppress
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -61,7 +61,12 @@ class Ending:
 
     def take(self, body: bytes) -> None:
         """A whole answer."""
-        self._take(body, _WHOLE[self._dialect])
+        if self._dialect == "openai_responses":
+            self._take(body, _Response)
+        elif self._dialect == "anthropic" and self._has_tools:
+            self._take(body, _Message)
+        else:
+            self.feed(body)
 
     def _take(self, body: bytes, kind: type["_Whole"]) -> None:
         with suppress(*BAD_BODY):  # an engine's own shape, which the client gets as it is
@@ -76,27 +81,6 @@ class _Whole(msgspec.Struct):
     @property
     def ending(self) -> tuple[str | None, int]:
         return None, 0
-
-
-class _Calls(msgspec.Struct):
-    tool_calls: list[Any] | None = None
-
-
-class _Choice(msgspec.Struct):
-    finish_reason: str | None = None
-    message: _Calls | None = None
-
-
-class _Chat(_Whole):
-    """Completions, too."""
-
-    choices: list[_Choice] = []
-
-    @property
-    def ending(self) -> tuple[str | None, int]:
-        reason = next((each.finish_reason for each in self.choices), None)
-        calls = sum(len(each.message.tool_calls or ()) for each in self.choices if each.message)
-        return reason and reason[:MAX_REASON], calls
 
 
 class _Typed(msgspec.Struct):
@@ -138,10 +122,3 @@ class _ResponseEvent(_Whole):
     @property
     def ending(self) -> tuple[str | None, int]:
         return self.response.ending
-
-
-_WHOLE: Final[dict[Dialect, type[_Whole]]] = {
-    "openai_chat": _Chat,
-    "anthropic": _Message,
-    "openai_responses": _Response,
-}
