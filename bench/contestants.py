@@ -5,7 +5,7 @@
 - **homeport**: ``python -m homeport serve --upstream ...`` with its defaults, and nothing of the
   user's own configuration.
 - **LiteLLM**: its proxy with one worker and its defaults, no database; installed into an
-  environment of its own below the user's cache folder, from ``litellm-requirements.txt``.
+  environment of its own below the user's cache folder, from the lock that homeport itself has.
 
 A contestant that cannot run is skipped with a reason which says what to install.
 """
@@ -26,8 +26,9 @@ from pathlib import Path
 from bench import processes
 from bench.bodies import MODEL, Dialect
 from bench.processes import Child
+from homeport.litellm import LOCK
 
-REQUIREMENTS = Path(__file__).with_name("litellm-requirements.txt")
+REQUIREMENTS = LOCK
 INSTALL_S = 900.0
 HOMES = ("HOME", "HOMEPORT_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME")
 """Where homeport would look for a user's own configuration."""

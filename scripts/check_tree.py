@@ -55,8 +55,12 @@ PRINTERS = frozenset(
         "src/homeport/runtime/shim.py",  # its stderr is the engine's output, which we show
         "src/homeport/runtime/llamacpp_child.py",  # likewise
         "src/homeport/runtime/mlx_child.py",  # likewise
+        "src/homeport/litellm/child.py",  # likewise
+        "src/homeport/litellm/callback.py",  # likewise
     }
 )
+
+LOCKS = ("requirements/", "src/homeport/litellm/")
 
 UNTRACKED = re.compile(r"(?:^|/)(?:\.[\w-]+|node_modules|__pycache__|dist|build|[\w-]+\.egg-info)/")
 ADDRESS = re.compile(r"://|^\s*--(?:index-url|extra-index-url|find-links|trusted-host)|^\s*-[if] ")
@@ -96,7 +100,7 @@ def _problems(path: str) -> Iterator[str]:
         return
     text = data.decode("utf-8", "replace")
     yield from _places(path, text)
-    if path.startswith("requirements/") and path.endswith(".txt"):
+    if path.startswith(LOCKS) and path.endswith(".txt"):
         yield from _requirements(path, text)
     if path.endswith("package-lock.json"):
         yield from _package_lock(path, text)

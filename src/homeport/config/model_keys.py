@@ -83,7 +83,7 @@ ROUTE: Final = Section(
 )
 
 MODEL: Final = Section(
-    one_of=(*OURS, "upstream"),
+    one_of=(*OURS, "upstream", "via"),
     keys=(
         Key(
             name="path",
@@ -155,8 +155,8 @@ MODEL: Final = Section(
             also="backend",
             default="found out: by the files of a model, by asking an upstream",
             doc="Which server software it is: `llamacpp` (or `llama`), `vllm`, `sglang`, `trtllm`, "
-            "`mlx` or `custom` (a `command` of your own); for an upstream also `ollama` or "
-            "`openai_compatible`.",
+            "`mlx` or `custom` (a `command` of your own); for an upstream also `ollama`, "
+            "`litellm` or `openai_compatible`.",
             example="vllm",
         ),
         Key(

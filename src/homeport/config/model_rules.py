@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from itertools import combinations
 from typing import Final, NamedTuple
 
-from homeport.config.model_keys import MODEL
+from homeport.config.model_keys import MODEL, OURS
 from homeport.config.problems import KeyPath, Problems, near
 from homeport.config.values import ALSO_ENGINES
 from homeport.engines.hub_files import hub_id
@@ -77,11 +77,15 @@ _STARTED: Final = "llamacpp, vllm, sglang, trtllm and mlx"
 # --------------------------------------------------------------------------- one model
 
 
+SOURCES: Final = (*OURS, "upstream")
+"""Where a model comes from; ``via: litellm`` alone is LiteLLM's to know."""
+
+
 def one_source(settings: Settings, problems: Problems) -> None:
     """Each model has one source. A wrong one has been reported: judge what is written."""
     for model in settings.models:
         here = ("models", model.id)
-        written = [key for key in MODEL.one_of if problems.has((*here, key))]
+        written = [key for key in SOURCES if problems.has((*here, key))]
         if not written and model.via == "litellm":
             if not problems.has((*here, "upstream_model")):
                 message = "has no 'upstream_model', by which LiteLLM knows it"
@@ -99,7 +103,7 @@ def no_stray_keys(settings: Settings, problems: Problems) -> None:
     """Keys that mean nothing without their sibling would be ignored in silence."""
     for model in settings.models:
         here = ("models", model.id)
-        sources = [key for key in (*MODEL.one_of, "via") if problems.has((*here, key))]
+        sources = [key for key in MODEL.one_of if problems.has((*here, key))]
         for key in MODEL.keys:
             is_stray = key.only_with and sources and not set(key.only_with) & set(sources)
             if is_stray and problems.has((*here, key.name)):

@@ -6,6 +6,8 @@
    it, so that it loads while LiteLLM is still busy with the request. Headers by which conversations
    are known go on to homeport, and to nobody else: so they keep their slot and its cache.
 3. **What was used**: homeport is told of every call when it has ended.
+4. **Who has left**: LiteLLM itself computes a whole answer to its end for a client that has gone; a
+   stream it does end.
 
 Nothing of homeport is imported. Where homeport does not answer, the first is a 503, and the other
 two are left out: the request itself will say what is wrong. Seen on LiteLLM 1.109.1.
@@ -17,7 +19,11 @@ import asyncio
 import hmac
 import json
 import os
+import sys
+from collections.abc import Coroutine
+from types import ModuleType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import httpx
 from fastapi import HTTPException, Request
@@ -41,12 +47,22 @@ CONVERSATION = (
     *("x-claude-code-agent-id", "thread-id"),
 )
 TIMEOUT_S = 5.0
+LOOK_S = 0.25
+"""How often we look whether a client is still there that waits for a whole answer."""
 
 _client = httpx.AsyncClient(timeout=TIMEOUT_S, trust_env=False)  # one machine, no proxy between
-_telling: set[asyncio.Task[None]] = set()
+_tasks: set[asyncio.Task[None]] = set()
+_shared = sys.modules.setdefault("homeport_shared", ModuleType("homeport_shared"))
+"""LiteLLM runs this file once for each name that it takes from it."""
+_requests: WeakKeyDictionary[asyncio.Task[Any], Request] = vars(_shared).setdefault(
+    "requests", WeakKeyDictionary()
+)
+"""By the task that answers each."""
 
 
 async def admit(request: Request, api_key: str | None) -> UserAPIKeyAuth:
+    if (task := asyncio.current_task()) is not None:
+        _requests[task] = request
     if hmac.compare_digest(bearer(api_key or "").encode(), OWN_KEY.encode()):
         return UserAPIKeyAuth(api_key="homeport", key_alias="homeport")
     headers = {name: value for name in JUDGED if (value := request.headers.get(name))}
@@ -68,6 +84,9 @@ class Homeport(CustomLogger):  # type: ignore[misc]  # mypy does not see LiteLLM
     async def async_pre_call_hook(
         self, user_api_key_dict: Any, cache: Any, data: dict[str, Any], call_type: str
     ) -> dict[str, Any]:
+        task = asyncio.current_task()
+        if task is not None and task in _requests and not data.get("stream"):
+            begin(ended_when_left(_requests[task], task))
         asked = {"model": data.get("model") or "", "call_type": call_type}
         try:
             answer = await _client.post(URL + "model", headers=KEY, json=asked)
@@ -130,9 +149,22 @@ def headers_of(holder: dict[str, Any]) -> dict[str, str]:
 
 def tell(what: dict[str, Any]) -> None:
     """Beside the answer: nobody waits for it."""
-    task = asyncio.get_running_loop().create_task(post(what))
-    _telling.add(task)
-    task.add_done_callback(_telling.discard)
+    begin(post(what))
+
+
+def begin(work: Coroutine[Any, Any, None]) -> None:
+    task = asyncio.get_running_loop().create_task(work)
+    _tasks.add(task)
+    task.add_done_callback(_tasks.discard)
+
+
+async def ended_when_left(request: Request, task: asyncio.Task[Any]) -> None:
+    """Cancels who computes an answer for a client that has left."""
+    while not task.done():
+        if await request.is_disconnected():
+            task.cancel()
+            return
+        await asyncio.wait([task], timeout=LOOK_S)
 
 
 async def post(what: dict[str, Any]) -> None:
