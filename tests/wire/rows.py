@@ -891,8 +891,8 @@ ROWS: dict[str, tuple[Mutation, ...]] = {
         Code(MR.outlined, "return Request(", "return None and Request("),
         Code(MR.outlined, "bool(outline.stream)", "False"),
         Code(calls.AnthropicCall.engine_body, "if self.refusal is not None:", "if False:"),
-        Code(proxy.Proxy._anthropic, "not self._passes(call.model)", "False"),
-        Code(proxy.Proxy._anthropic, " and not self._passes_unread(body)", ""),
+        Code(proxy.Proxy._anthropic, "not self._passes(http, call.model)", "False"),
+        Code(proxy.Proxy._anthropic, " and not self._passes_unread(http, body)", ""),
     ),
     "3.6 anthropic-beta, anthropic-version": (
         Value(asking, "PASSED", ("anthropic-version",)),
