@@ -262,3 +262,32 @@ def test_a_master_key_opens_everything_and_is_asked_of_nobody() -> None:
 @pytest.mark.parametrize("path", ["/administrator", "/adminx", "/Admin"])
 def test_what_only_looks_like_admin(path: str) -> None:
     assert not is_admin(path)
+
+
+INTERNAL = "hp-internal"
+BESIDE = Admission(ServerSettings(), "own-key", INTERNAL)
+
+
+def test_litellm_beside_us_comes_in_wherever_models_answer() -> None:
+    headers = {b"authorization": b"Bearer hp-internal", b"host": b"anything"}
+    assert BESIDE.admit("/v1/messages", headers) == "LiteLLM"
+    assert BESIDE.is_litellm(headers)
+    assert BESIDE.admit("/internal/litellm/usage", headers) == "LiteLLM"
+
+
+def test_its_key_does_not_open_admin() -> None:
+    with pytest.raises(ClientError) as found:
+        BESIDE.admit("/admin/models", {b"x-api-key": b"hp-internal", b"host": b"localhost"})
+    assert found.value.kind == "permission"
+
+
+@pytest.mark.parametrize("key", [b"own-key", b"wrong", b""])
+def test_its_routes_are_its_own(key: bytes) -> None:
+    with pytest.raises(ClientError) as found:
+        BESIDE.admit("/internal/litellm/admit", {b"x-api-key": key, b"host": b"localhost"})
+    assert found.value.kind == "authentication"
+
+
+def test_without_litellm_nobody_has_its_routes() -> None:
+    with pytest.raises(ClientError):
+        OPEN.admit("/internal/litellm/admit", {b"x-api-key": b"", b"host": b"localhost"})
