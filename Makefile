@@ -8,7 +8,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-clients test-engines test-vllm test-containers test-engine-flags test-store test-mutations check venv venv-test format lock demo-eval bench clean
+.PHONY: help serve test test-clients test-engines test-vllm test-containers test-engine-flags test-store test-litellm side-by-side test-mutations check venv venv-test format lock demo-eval bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -49,6 +49,10 @@ test-vllm: $(VENV)/.test ## run the real vLLM, CPU build; installs 3.5 GB into a
 
 test-litellm: $(VENV)/.test ## run the real LiteLLM; installs it into a cache folder
 	@$(BIN)/python -m pytest --litellm -m slow_litellm $(ARGS)
+
+side-by-side: $(VENV)/.test ## write docs/litellm-side-by-side.md, with the real LiteLLM
+	@$(BIN)/python -m tests.support.side_by_side > docs/.side-by-side.new
+	@mv docs/.side-by-side.new docs/litellm-side-by-side.md
 
 test-engine-flags: $(VENV)/.test ## compare what we know of the engines' flags with their packages
 	@$(BIN)/python -m tests.engines.flag_tables $(ARGS)

@@ -21,6 +21,7 @@ import psutil
 import pytest
 
 from homeport.demo import demo_model_path
+from homeport.engines.llamacpp import DEFAULT_CTX
 from tests.e2e.dialects import ANTHROPIC, BOTH, OPENAI, Dialect
 from tests.e2e.raw_client import ask, send
 from tests.support import anthropic_grammar
@@ -181,6 +182,21 @@ async def test_litellm_says_which_models_there_are(beside: Beside) -> None:
     assert listed == expected
 
 
+@both_dialects
+@pytest.mark.parametrize("model", ["around", "around-messages"])
+async def test_an_overflow_is_one_behind_litellm_too(
+    beside: Beside, dialect: Dialect, model: str
+) -> None:
+    too_long = [{"role": "user", "content": "word " * (DEFAULT_CTX + 100)}]
+    answer = await said(beside.gateway.base_url, dialect, False, model=model, messages=too_long)
+    error = dialect.error_in(answer["error"])
+    assert answer["status"] == 400, answer
+    if dialect is ANTHROPIC:
+        assert error["message"].startswith("prompt is too long: "), error
+    else:
+        assert error["code"] == "context_length_exceeded", error
+
+
 # --- whom only LiteLLM reaches ------------------------------------------------------------------
 
 
@@ -276,13 +292,14 @@ async def admin(beside: Beside, method: str, path: str) -> Any:
 
 
 async def test_the_callback_has_the_model_loaded(beside: Beside) -> None:
-    """The request itself runs into its timeout before it gets here: what loads is the callback."""
+    """LiteLLM refuses the request itself, and does so after its callback: that is what loads."""
     await admin(beside, "POST", "/native/unload")
     assert (await admin(beside, "GET", "/native"))["state"] == "stopped"
     asked = metric(beside, "homeport_requests_total")
-    body = OPENAI.request(stream=False, model="claude-sonnet-5") | {"timeout": 1e-9}
+    body = OPENAI.request(stream=False, model="claude-sonnet-5")
+    body["messages"] = [{"role": "user", "content": [{"type": "no such type"}]}]
     async with await ask(beside.base_url, "POST", OPENAI.path, body) as exchange:
-        assert exchange.status == 408, await exchange.body()
+        assert "Invalid user message" in (await exchange.json())["error"]["message"]
     assert metric(beside, "homeport_requests_total") == asked
     deadline = time.monotonic() + WITHIN_S
     while (await admin(beside, "GET", "/native"))["state"] != "ready":

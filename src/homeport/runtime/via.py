@@ -32,7 +32,7 @@ class ViaInstance:
         self.dialect: UpstreamDialect = model.dialect
         self.in_flight = 0
         self._through = through
-        self._cached: tuple[Endpoint, Endpoint] | None = None
+        self._cached: tuple[Endpoint, Endpoint | None, Endpoint] | None = None
 
     def __repr__(self) -> str:
         return f"ViaInstance({self.id!r}, {self._through()!r})"
@@ -63,12 +63,18 @@ class ViaInstance:
 
     def at(self, litellm: Endpoint) -> Endpoint:
         """Where LiteLLM answers, for this model."""
-        if self._cached is not None and self._cached[0] is litellm:
-            return self._cached[1]
-        facts = ModelFacts(name=self.id, context_tokens=self.model.ctx)
+        native = self.native.endpoint if self.native is not None else None
+        if self._cached is not None and self._cached[0] is litellm and self._cached[1] is native:
+            return self._cached[2]
+        known = native.model if native is not None else ModelFacts(name=self.id)
+        facts = ModelFacts(
+            name=self.id,
+            context_tokens=known.context_tokens or self.model.ctx,
+            vision=known.vision,
+        )
         mine = msgspec.structs.replace(litellm, model=facts, dialect=self.dialect)
         mine = with_settings(mine, self.model)
-        self._cached = (litellm, mine)
+        self._cached = (litellm, native, mine)
         return mine
 
     def start(self) -> None:
