@@ -6,12 +6,14 @@ import json
 
 import pytest
 
-from homeport.cli.serve_cmd import JsonNarrator, TerminalNarrator
+from homeport.cli.serve_cmd import JsonNarrator, TerminalNarrator, tell_unverified
+from homeport.engines.litellm_proxy import Plan
 from homeport.errors import ConfigError
+from homeport.litellm import VERSION
 from homeport.runtime.discovery import Found
 from homeport.runtime.leftovers import Leftovers
 from homeport.server.admin import Reloaded
-from homeport.spec import Endpoint, EngineFacts, ModelFacts
+from homeport.spec import Endpoint, EngineFacts, LiteLLMSettings, ModelFacts, Settings
 
 URL = "http://127.0.0.1:8080"
 MODEL = ModelFacts(name="model-x", context_tokens=32768)
@@ -101,3 +103,35 @@ def test_a_reload_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     good, bad = (json.loads(line) for line in capsys.readouterr().out.splitlines())
     assert (good["event"], good["added"], good["removed"]) == ("reloaded", ["new"], [])
     assert bad == {"event": "reload_failed", "errors": [str(ERROR)]}
+
+
+PLAN = Plan(settings=LiteLLMSettings(enabled=True, alias="mine"))
+AT_4000 = Endpoint(
+    base_url="http://127.0.0.1:4000/v1", engine=EngineFacts(engine="litellm"), model=MODEL
+)
+
+
+def test_litellm_is_told_with_its_address(capsys: pytest.CaptureFixture[str]) -> None:
+    narrator = TerminalNarrator()
+    narrator.installing_litellm(PLAN)
+    narrator.litellm_ready(AT_4000, PLAN)
+    installing, ready = capsys.readouterr().err.splitlines()
+    assert VERSION in installing
+    assert ready == ("  LiteLLM is ready on http://127.0.0.1:4000; there the default model is mine")
+
+
+def test_litellm_is_told_to_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    narrator = JsonNarrator()
+    narrator.installing_litellm(PLAN)
+    narrator.litellm_ready(AT_4000, PLAN)
+    installing, ready = map(json.loads, capsys.readouterr().out.splitlines())
+    assert installing == {"event": "installing_litellm", "version": VERSION}
+    assert ready == {"event": "litellm_ready", "url": "http://127.0.0.1:4000", "alias": "mine"}
+
+
+@pytest.mark.parametrize(("version", "warns"), [(None, False), (VERSION, False), ("1.99.0", True)])
+def test_another_litellm_is_warned_of(
+    capsys: pytest.CaptureFixture[str], version: str | None, warns: bool
+) -> None:
+    tell_unverified(Settings(litellm=LiteLLMSettings(enabled=True, version=version)))
+    assert ("was not verified" in capsys.readouterr().err) == warns

@@ -423,3 +423,24 @@ async def test_keys_hold_at_both_ports(tmp_path: Path) -> None:
                     beside.base_url, "POST", dialect.path, body, headers=headers
                 ) as exchange:
                     assert exchange.status == status, await exchange.body()
+
+
+async def test_a_new_configuration_is_told_to_litellm(tmp_path: Path, provider: FakeEngine) -> None:
+    """What only LiteLLM reaches is in its file: another LiteLLM takes the place and the port."""
+    provider.reset()
+    native = f'models:\n  native: {{path: "{demo_model_path()}"}}\n'
+    beyond = (
+        "  beyond: {via: litellm, upstream_model: hosted_vllm/fake, "
+        f'litellm_params: {{api_base: "{provider.base_url}"}}}}\n'
+    )
+    with Beside(tmp_path, native) as beside:
+        [before] = beside.processes()
+        engine = (await admin(beside, "GET", "/native"))["pid"]
+        (tmp_path / "config.yaml").write_text(native + beyond, "utf-8")
+        psutil.Process(beside.gateway.pid).send_signal(signal.SIGHUP)
+        await until(lambda: [p for p in beside.processes() if p.pid != before.pid])
+        provider.script(Answer(text="from beyond"))
+        answer = await said(beside.gateway.base_url, OPENAI, False, model="beyond")
+        assert answer["text"] == "from beyond", answer
+        assert [p.pid for p in beside.processes()] != [before.pid]
+        assert (await admin(beside, "GET", "/native"))["pid"] == engine

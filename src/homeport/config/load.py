@@ -97,7 +97,7 @@ def settings(
     if problem := rules.bind_problem(merged.server):
         problem.where = str(path) if overrides.host is None else "--host"
         raise problem
-    if problem := rules.litellm_bind_problem(merged):
+    if problem := rules.litellm_problem(merged):
         raise problem
     return merged
 

@@ -12,6 +12,7 @@ from typing import Final
 
 from homeport.config import model_rules, route_rules
 from homeport.config.problems import Problems, near
+from homeport.engines import litellm_proxy
 from homeport.errors import ConfigError
 from homeport.spec import ServerSettings, Settings
 from homeport.wire.search_services import SERVICES
@@ -35,10 +36,18 @@ def bind_problem(server: ServerSettings) -> ConfigError | None:
     )
 
 
-def litellm_bind_problem(settings: Settings) -> ConfigError | None:
-    """The same for LiteLLM's port: whoever comes in there asks homeport."""
+def litellm_problem(settings: Settings) -> ConfigError | None:
+    """The same for LiteLLM's port, since whoever comes in there asks homeport; and its name."""
     litellm = settings.litellm
-    if not litellm.enabled or settings.server.keys or is_loopback(litellm.host):
+    if not litellm.enabled:
+        return None
+    if litellm_proxy.NAME in {model.id for model in settings.models}:
+        return ConfigError(
+            f"a model is called '{litellm_proxy.NAME}', and so is LiteLLM beside it",
+            key=f"models.{litellm_proxy.NAME}",
+            hint="give the model another name",
+        )
+    if settings.server.keys or is_loopback(litellm.host):
         return None
     problem = bind_problem(ServerSettings(host=litellm.host))
     assert problem is not None
