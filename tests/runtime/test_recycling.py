@@ -103,7 +103,7 @@ async def test_a_request_that_came_and_went_counts(instance: Base, left: asyncio
 
 
 def test_what_a_tree_has_used() -> None:
-    burn = "import time; end = time.process_time() + 0.2\nwhile time.process_time() < end: pass\n"
+    burn = "import time; end = time.process_time() + 0.3\nwhile time.process_time() < end: pass\n"
     parent = (
         "import subprocess, sys; "
         f"subprocess.Popen([sys.executable, '-c', {burn + 'print(1, flush=True); input()'!r}]); "
@@ -113,6 +113,6 @@ def test_what_a_tree_has_used() -> None:
     with subprocess.Popen([sys.executable, "-c", parent], stdin=pipe, stdout=pipe) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"1\n"  # the grandchild's
-        assert cpu_s(process.pid) >= 0.2
+        assert cpu_s(process.pid) >= 0.2  # the kernel counts in steps of 10 ms
         process.communicate(b"\n\n")
     assert cpu_s(process.pid) == 0.0
