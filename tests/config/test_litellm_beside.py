@@ -100,3 +100,8 @@ def test_what_is_wrong_with_one(tmp_path: Path, model: str, key: str, message: s
         settings(tmp_path, f"models: {{far: {model}}}\n")
     errors = getattr(found.value, "errors", (found.value,))
     assert any(e.key == key and message in e.message for e in errors), errors
+
+
+def test_what_was_tampered_with_is_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="tampered"):
+        settings(tmp_path, with_litellm=True, litellm_version="1.82.8")

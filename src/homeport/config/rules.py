@@ -37,10 +37,12 @@ def bind_problem(server: ServerSettings) -> ConfigError | None:
 
 
 def litellm_problem(settings: Settings) -> ConfigError | None:
-    """The same for LiteLLM's port, since whoever comes in there asks homeport; and its name."""
+    """The same for LiteLLM's port, since whoever comes in there asks homeport; its version and name."""
     litellm = settings.litellm
     if not litellm.enabled:
         return None
+    if problem := litellm_proxy.version_problem(litellm):
+        return problem
     if litellm_proxy.NAME in {model.id for model in settings.models}:
         return ConfigError(
             f"a model is called '{litellm_proxy.NAME}', and so is LiteLLM beside it",

@@ -218,15 +218,21 @@ DONE: Final = "installed"
 """The file in it which says that it is whole."""
 
 
+def version_problem(settings: LiteLLMSettings) -> ConfigError | None:
+    if settings.version not in TAMPERED:
+        return None
+    return ConfigError(
+        f"LiteLLM {settings.version} was tampered with, and is not started",
+        key="litellm.version",
+        hint=f"leave it out for {VERSION}, which was verified",
+    )
+
+
 def command(plan: Plan, place: Place, env: Mapping[str, str], port: int, api_key: str) -> Command:
     """Return how to start it; ``env`` is homeport's own environment."""
     settings = plan.settings
-    if settings.version in TAMPERED:
-        raise ConfigError(
-            f"LiteLLM {settings.version} was tampered with, and is not started",
-            key="litellm.version",
-            hint=f"delete this line for {VERSION}, which was verified",
-        )
+    if problem := version_problem(settings):
+        raise problem
     more = {
         **passed_on(plan, env, place.url),
         **FIXED,
