@@ -5,6 +5,7 @@ tenth gets a line; ``--json`` makes everything JSON lines on stdout.
 """
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,7 @@ def teller(*, as_json: bool) -> Progress:
     return BarTeller() if output.is_terminal() else LineTeller()
 
 
-class _Teller:
+class _Teller(ABC):
     """Says everything but how far it is."""
 
     def __call__(self, event: PullEvent) -> None:
@@ -82,8 +83,8 @@ class _Teller:
         if choice.note:
             self.say(f"  {choice.note}")
 
-    def loading(self, event: Loading) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def loading(self, event: Loading) -> None: ...
 
     def say(self, text: str) -> None:
         output.say(text)
