@@ -13,7 +13,7 @@ from homeport.cli import serve_cmd
 def logs_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A command sets logging up for its process, for good: later tests would see no log."""
 
-    def for_this_test(level: str) -> None:
+    def for_this_test(level: str, *, dated: bool = False) -> None:
         number = getattr(logging, level.upper())
         structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(number))
 

@@ -25,6 +25,7 @@ from homeport.config.litellm_compat import Notice
 from homeport.engines import detect
 from homeport.errors import ConfigError
 from homeport.spec import Endpoint, ModelFacts, ModelSettings, Settings
+from homeport.stack import log_file as log_files
 
 if TYPE_CHECKING:  # heavy
     from homeport.engines.litellm_proxy import Plan
@@ -87,6 +88,12 @@ LEVELS = ("debug", "info", "warning", "error")
 @click.option(
     "--log-level", type=click.Choice(LEVELS), default="warning", show_default=True, help="For logs."
 )
+@click.option(
+    "--log-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Say everything into this file; beyond 8 MiB it becomes FILE.1.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Start-up talk as JSON lines on stdout.")
 def serve(
     *,
@@ -113,6 +120,7 @@ def serve(
     litellm_version: str | None,
     demo: bool,
     log_level: str,
+    log_file: Path | None,
     as_json: bool,
 ) -> None:
     """Serve models on one port, in the OpenAI and the Anthropic API.
@@ -120,6 +128,8 @@ def serve(
     Without --model, --upstream and a configuration, the model servers that run on this machine are
     served; where there is none, a small demo model that comes with homeport.
     """
+    if log_file is not None:
+        _say_into(log_file)
     models += downloads
     flags = Overrides(
         host=host,
@@ -167,7 +177,7 @@ def serve(
     for model in downloads:  # the settings are right: now it is worth the wait
         pull_cmd.pulled(model, as_json=as_json)
     tell_unverified(settings)
-    set_up_logs(log_level)
+    set_up_logs(log_level, dated=log_file is not None)
     from homeport.app import App  # heavy: the server, only once the flags are right
 
     records = dialects.load(load.home(os.environ), output.warning)
@@ -214,7 +224,17 @@ def _with_flags(model: ModelSettings, ctx: int | None, binary: str | None) -> Mo
     return msgspec.structs.replace(model, ctx=ctx or model.ctx, binary=binary or model.binary)
 
 
-def set_up_logs(level: str) -> None:
+def _say_into(file: Path) -> None:
+    try:
+        log_files.take_over(file)
+    except OSError as error:
+        raise ConfigError(
+            f"{file} cannot be written: {error.strerror}", where="--log-file"
+        ) from None
+
+
+def set_up_logs(level: str, *, dated: bool = False) -> None:
+    """``dated`` for logs that are read on another day."""
     number = getattr(logging, level.upper())
     logging.basicConfig(level=max(number, logging.WARNING), format="%(message)s", stream=sys.stderr)
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # "Invalid HTTP request" and so on
@@ -224,7 +244,9 @@ def set_up_logs(level: str) -> None:
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
+            structlog.processors.TimeStamper(
+                fmt="%Y-%m-%d %H:%M:%S" if dated else "%H:%M:%S", utc=False
+            ),
             structlog.processors.format_exc_info,
             structlog.dev.ConsoleRenderer(
                 colors=output.wants_colour(sys.stderr),
