@@ -1,6 +1,7 @@
 """The exception tree: every failure says whose fault it is.
 
 * ``ConfigError``: the user's files, flags or environment. Shown in the terminal, never on the wire.
+* ``StackError``: what the machine has, Docker or another program, keeps a command from its work.
 * ``RequestFault``: something went wrong with one request. ``kind`` is neutral; ``wire.faults`` turns
   it into the caller's dialect (status, type word, body). Its subclasses say who is to blame:
   ``ClientError`` (the request is wrong: do not retry unchanged), ``UpstreamError`` (an engine or
@@ -46,6 +47,21 @@ class ConfigError(HomeportError):
     def __str__(self) -> str:
         head = ": ".join(part for part in (self.where, self.key, self.message) if part)
         return f"{head}\n  hint: {self.hint}" if self.hint else head
+
+
+class StackError(HomeportError):
+    """The stack, or the homeport in the background, cannot be had now.
+
+    ``hint`` is the next step; ``said`` are last lines of the program that failed, as it wrote them.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", said: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.message, self.hint, self.said = message, hint, said
+
+    def __str__(self) -> str:
+        quoted = "".join(f"\n  {line}" for line in self.said)
+        return self.message + quoted + (f"\n  hint: {self.hint}" if self.hint else "")
 
 
 class RequestFault(HomeportError):  # noqa: N818  (the subclasses are the errors)

@@ -3,7 +3,8 @@
 ``homeport --help`` answers at once, since the help line stands in the table and no subcommand's
 module (YAML, the server, an engine) is imported for it.
 
-A ``ConfigError`` from any subcommand ends here: printed, exit code 2, no traceback.
+A ``ConfigError`` from any subcommand ends here: printed, exit code 2, no traceback; and so does a
+``StackError``, with 1.
 """
 
 from importlib import import_module
@@ -13,8 +14,9 @@ import click
 
 from homeport import __version__
 from homeport.cli import output
-from homeport.errors import ConfigError
+from homeport.errors import ConfigError, StackError
 
+EXIT_FAILED: Final = 1
 EXIT_CONFIG: Final = 2
 
 
@@ -34,6 +36,9 @@ COMMANDS: Final = {
     "logs": Subcommand("homeport.cli.logs_cmd", "logs", "Show what a model's engine says."),
     "reload": Subcommand("homeport.cli.reload_cmd", "reload", "Take up a changed configuration."),
     "usage": Subcommand("homeport.cli.usage_cmd", "usage", "Show what was asked of which model."),
+    "install": Subcommand("homeport.cli.install_cmd", "install", "Write the container stack."),
+    "uninstall": Subcommand("homeport.cli.install_cmd", "uninstall", "Take it away again."),
+    "proxy": Subcommand("homeport.cli.proxy_cmd", "proxy", "Start, stop, watch what is installed."),
     "config": Subcommand("homeport.cli.config_cmd", "config", "Check or show the configuration."),
     "check": Subcommand("homeport.cli.check_cmd", "check", "Ask an engine what it can do."),
     "key": Subcommand("homeport.cli.key_cmd", "key", "Make API keys for clients."),
@@ -63,6 +68,9 @@ class LazyGroup(click.Group):
         except ConfigError as problem:
             output.config_error(problem)
             ctx.exit(EXIT_CONFIG)
+        except StackError as problem:
+            output.stack_error(problem)
+            ctx.exit(EXIT_FAILED)
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -18,7 +18,7 @@ from typing import Any, TextIO
 
 import msgspec
 
-from homeport.errors import ConfigError
+from homeport.errors import ConfigError, StackError
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _STYLES = re.compile(r"\x1b\[[0-9;:]*[mK]")
@@ -105,6 +105,42 @@ def config_error(problem: ConfigError) -> None:
     for each in getattr(problem, "errors", (problem,)):
         head = ": ".join(part for part in (each.where, each.key, each.message) if part)
         error(head, hint=each.hint)
+
+
+def stack_error(problem: StackError) -> None:
+    """What failed, the last words of the program that did, the next step."""
+    error(problem.message)
+    quote(problem.said)
+    if problem.hint:
+        say(f"  {_painted('hint:', _CYAN)} {_harmless(problem.hint)}")
+
+
+class Work:
+    """Work that takes a while: ``step`` tells what stays on the screen, ``now`` what it does just now,
+    which a terminal shows on one line and anything else not at all."""
+
+    def __init__(self) -> None:
+        self._shows = False
+
+    def step(self, text: str) -> None:
+        self.end()
+        say(text)
+
+    def now(self, text: str) -> None:
+        if is_terminal():
+            status(f"  {text}")
+            self._shows = True
+
+    def end(self) -> None:
+        if self._shows:
+            clear_status()
+        self._shows = False
+
+    def __enter__(self) -> "Work":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
 
 
 def _labelled(label: str, colour: str, message: str, hint: str) -> None:

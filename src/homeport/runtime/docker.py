@@ -79,7 +79,7 @@ def how_ended(status: int | None, output: str) -> str:
     """Say what the end of a ``docker run`` means; ``output`` is the end of what it said."""
     match status:
         case 125:
-            return f"Docker could not run the container: {_trouble(output)}"
+            return f"Docker could not run the container: {trouble(output) or 'status 125'}"
         case 126:
             return "the image's program cannot be executed (status 126)"
         case 127:
@@ -88,6 +88,7 @@ def how_ended(status: int | None, output: str) -> str:
             return f"exited with status {status}"
 
 
-def _trouble(output: str) -> str:
+def trouble(output: str) -> str | None:
+    """Say in words what Docker's own troubles in this output mean; None where there is none we know."""
     said = (what for sign, what in _TROUBLES if re.search(sign, output, re.IGNORECASE))
-    return next(said, "status 125")
+    return next(said, None)

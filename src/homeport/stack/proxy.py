@@ -18,7 +18,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
-from homeport.errors import HomeportError
+from homeport.errors import StackError as StackError
 
 Kind = Literal["containers", "unit", "process"]
 Tell = Callable[[str], None]
@@ -26,21 +26,6 @@ Tell = Callable[[str], None]
 
 GATEWAY = "gateway"
 """The member that every kind has: homeport itself."""
-
-
-class StackError(HomeportError):
-    """It cannot be done now.
-
-    ``hint`` is the next step; ``said`` are last lines of the program that failed, as it wrote them.
-    """
-
-    def __init__(self, message: str, *, hint: str = "", said: tuple[str, ...] = ()) -> None:
-        super().__init__(message)
-        self.message, self.hint, self.said = message, hint, said
-
-    def __str__(self) -> str:
-        quoted = "".join(f"\n  {line}" for line in self.said)
-        return self.message + quoted + (f"\n  hint: {self.hint}" if self.hint else "")
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):

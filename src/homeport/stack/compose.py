@@ -1,0 +1,441 @@
+"""The stack in containers, behind the face of ``stack.proxy``: Docker Compose does it, we watch.
+
+``docker compose up`` starts databases first and waits for them; who waits at a terminal wants to know
+for what. So it runs beside us, while we look at the containers and tell. What a container is and how it
+is, Docker itself is asked (``docker inspect``), by the labels that Compose gives.
+
+A container that runs is never replaced by ``start``: Compose's own sum of its settings
+(``com.docker.compose.config-hash``) tells whether it is as it is wanted.
+"""
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from subprocess import Popen
+from threading import Thread
+from typing import Any, Final
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import msgspec
+
+from homeport.errors import StackError
+from homeport.stack import env_file, ports
+from homeport.stack.docker_client import Docker, failed
+from homeport.stack.proxy import (
+    GATEWAY,
+    Check,
+    Health,
+    Kind,
+    Member,
+    Started,
+    Status,
+    Tell,
+    Wanted,
+)
+
+DATABASE: Final = "timescaledb"
+LOOK_S: Final = 0.25
+"""How often we look at containers that start."""
+TELL_S: Final = 10.0
+"""How often it is said again what is waited for."""
+START_S: Final = 20 * 60.0
+"""For all to be healthy: a big model's file may have to be read from a slow disk."""
+WORDS_OF_LOGS: Final = 30
+
+PORTS: Final = {
+    GATEWAY: "HOMEPORT_PORT",
+    "litellm": "LITELLM_PORT",
+    "llama": "LLAMA_PORT",
+    "prometheus": "PROMETHEUS_PORT",
+    "grafana": "GRAFANA_PORT",
+}
+"""The variable of ``.env`` that says where a service is reached on this machine."""
+
+
+class Service(msgspec.Struct, frozen=True, kw_only=True):
+    """One service of the compose file, as Compose reads it."""
+
+    name: str
+    is_built: bool
+    ports: tuple[int, ...]
+    """On this machine."""
+
+
+class Container(msgspec.Struct, frozen=True, kw_only=True):
+    """A container of the stack, as ``docker inspect`` tells it."""
+
+    id: str
+    service: str
+    status: str
+    """``created``, ``running``, ``restarting``, ``exited``, ``dead``, …"""
+    health: str
+    """``healthy``, ``unhealthy``, ``starting``; empty where there is no check."""
+    exit_status: int
+    restarts: int
+    since: datetime | None
+    ports: tuple[str, ...]
+    settings: str
+    """Compose's sum of them."""
+    last_check: str
+    """What its health check said last."""
+
+    @property
+    def is_up(self) -> bool:
+        return self.status == "running" and self.health in ("healthy", "")
+
+    @property
+    def has_failed(self) -> bool:
+        """It will not become healthy by itself. One that crashed for the first time may."""
+        crashed = self.restarts > 1 if self.status == "restarting" else self.status == "exited"
+        return self.health == "unhealthy" or self.status == "dead" or crashed
+
+
+class Compose:
+    """See ``stack.proxy.Proxy``. Every call raises ``StackError`` where Docker does not answer."""
+
+    kind: Kind = "containers"
+
+    def __init__(self, docker: Docker) -> None:
+        self._docker, self._layout = docker, docker.layout
+
+    # ------------------------------------------------------------------- images
+
+    def services(self, profiles: Sequence[str] | None = None) -> list[Service]:
+        """The services of these profiles; None takes those that ``.env`` has chosen."""
+        words = [word for name in profiles or () for word in ("--profile", name)]
+        env = None if profiles is None else {"COMPOSE_PROFILES": ""}
+        read = json.loads(
+            "\n".join(self._docker.composed(*words, "config", "--format=json", env=env))
+        )
+        return [
+            Service(
+                name=name,
+                is_built="build" in service,
+                ports=tuple(int(port["published"]) for port in service.get("ports", ())),
+            )
+            for name, service in read["services"].items()
+        ]
+
+    def get_image(self, service: Service, tell: Tell) -> None:
+        """Build or pull it, and tell how it goes on. Raises ``StackError``."""
+        words = (
+            ("--progress", "plain", "build")
+            if service.is_built
+            else ("pull", "--policy", "missing")
+        )
+        said: list[str] = []
+        with self._docker.compose("--profile", "*", *words, service.name) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                said.append(line.rstrip())
+                tell(f"{service.name}: {said[-1]}")
+        if process.returncode:
+            what = "built" if service.is_built else "pulled"
+            hint = "the others do not need it; try again: `homeport install`"
+            raise failed(f"the image of {service.name} could not be {what}", said, hint)
+
+    # ------------------------------------------------------------------- start and stop
+
+    def start(self, wanted: Wanted, tell: Tell) -> Started:
+        self._check()
+        env = self._env(wanted)
+        services = [s for s in self.services() if not (wanted.no_db and s.name == DATABASE)]
+        there = {container.service: container for container in self._containers()}
+        self._refuse_others(services, there, env)
+        if all(there.get(s.name) and there[s.name].is_up for s in services):
+            return Started(url=self._url(services), was_running=True)
+        self._check_ports(services, there)
+        words = ["--no-deps"] if wanted.no_db else []
+        names = [service.name for service in services]
+        begun = datetime.now(UTC)
+        with self._docker.compose("up", "--detach", *words, *names, env=env) as process:
+            self._wait(names, process, begun, tell)
+        return Started(url=self._url(services), was_running=False)
+
+    def restart(self, wanted: Wanted, tell: Tell) -> Started:
+        self._check()
+        self.services()  # a compose file with errors stops nothing
+        self.stop(tell)
+        return self.start(wanted, tell)
+
+    def stop(self, tell: Tell, *, stop_db: bool = False) -> bool:
+        self._check()
+        there = [c for c in self._containers() if stop_db or c.service != DATABASE]
+        if not there:
+            return False
+        running = [c.service for c in there if c.status in ("running", "restarting")]
+        if running:
+            tell(f"stopping {', '.join(running)}; requests under way have 30 s")
+        if stop_db:
+            self._docker.composed("--profile", "*", "down", "--remove-orphans")
+        else:
+            names = [container.service for container in there]
+            self._docker.composed("--profile", "*", "rm", "--stop", "--force", *names)
+        return bool(running)
+
+    def _check(self) -> None:
+        if not self._layout.is_installed:
+            raise StackError(
+                f"the stack is not installed: there is no {self._layout.compose_file}",
+                hint="`homeport install` writes it; `homeport proxy start --local` needs no containers",
+            )
+        self._docker.check()
+
+    def _env(self, wanted: Wanted) -> dict[str, str]:
+        """What is different for this run; the rest is in ``.env``."""
+        env = {}
+        if wanted.profile is not None:
+            env["HOMEPORT_PROFILE"] = wanted.profile
+        if wanted.debug:
+            env["HOMEPORT_LOG_LEVEL"] = "debug"
+        if wanted.no_db:
+            env["HOMEPORT_STORE_URL"] = ""  # the gateway's own file, in its volume
+        return env
+
+    def _refuse_others(
+        self, services: list[Service], there: Mapping[str, Container], env: Mapping[str, str]
+    ) -> None:
+        """Raises ``StackError`` when one runs that is not as it is wanted."""
+        for service in services:
+            container = there.get(service.name)
+            if container is None or container.status != "running":
+                continue
+            said = self._docker.composed("config", "--hash", service.name, env=env)
+            if said and said[-1].split()[-1] != container.settings:
+                raise StackError(
+                    f"{service.name} runs already, with other settings",
+                    hint="to take up the new ones: `homeport proxy restart`",
+                )
+
+    def _check_ports(self, services: list[Service], there: Mapping[str, Container]) -> None:
+        for service in services:
+            if service.name in there and there[service.name].status == "running":
+                continue
+            for port in service.ports:
+                if holder := ports.holder(port):
+                    variable = PORTS.get(service.name, "its port")
+                    raise StackError(
+                        f"port {port} of {service.name} is taken by {holder}",
+                        hint=f"stop that, or set {variable} in {self._layout.env_file}",
+                    )
+
+    def _wait(self, names: list[str], process: Popen[str], begun: datetime, tell: Tell) -> None:
+        """Until all are healthy, or one will not be. Containers are judged by what happened since
+        ``begun``."""
+        deadline = time.monotonic() + START_S
+        said: list[str] = []
+        reader = Thread(target=_read, args=(process, said), daemon=True)
+        reader.start()
+        waiting = _Repeated(tell)
+        while True:
+            ended = process.poll()
+            there = {c.service: c for c in self._containers() if c.service in names}
+            missing = [name for name in names if name not in there or not there[name].is_up]
+            if not missing and ended == 0:
+                return
+            for container in there.values():
+                if container.has_failed and container.since and container.since > begun:
+                    raise self._broken(container)
+            if ended:
+                reader.join()
+                raise failed("docker compose up", said)
+            if time.monotonic() > deadline:
+                raise StackError(
+                    f"not healthy after {START_S / 60:g} minutes: {', '.join(missing)}",
+                    hint="`homeport proxy logs` shows what they say",
+                )
+            if not there and said:  # images first
+                waiting(said[-1].strip())
+            elif missing:
+                waiting("waiting for " + ", ".join(_named(n, there.get(n)) for n in missing))
+            time.sleep(LOOK_S)
+
+    def _broken(self, container: Container) -> StackError:
+        name = container.service
+        said = self._docker.composed(
+            *("--profile", "*", "logs", "--no-color", "--no-log-prefix"),
+            *("--tail", str(WORDS_OF_LOGS), name),
+        )
+        how = container.last_check if container.health == "unhealthy" else ""
+        what = (
+            f"is unhealthy{f' ({how})' if how else ''}"
+            if container.health == "unhealthy"
+            else f"does not stay up: it exited with status {container.exit_status}"
+        )
+        return StackError(
+            f"{name} {what}",
+            said=tuple(said),
+            hint=f"`homeport proxy logs --service {name}` shows more; then `homeport proxy restart`",
+        )
+
+    # ------------------------------------------------------------------- looking
+
+    def status(self) -> Status:
+        self._check()
+        there = {container.service: container for container in self._containers()}
+        members = [_member(there[name]) for name in sorted(there, key=_gateway_first)]
+        if GATEWAY not in there:
+            members.insert(0, Member(name=GATEWAY, state="stopped"))
+        return Status(kind=self.kind, members=tuple(members))
+
+    def health(self) -> Health:
+        self._check()
+        checks = [_check(container) for container in self._containers()]
+        url = next(
+            (
+                f"http://{c.ports[0]}"
+                for c in self._containers()
+                if c.service == GATEWAY and c.ports
+            ),
+            None,
+        )
+        if url is not None:
+            checks.append(_answers(url))
+        return Health(checks=tuple(sorted(checks, key=lambda check: _gateway_first(check.name))))
+
+    def logs(self, *, lines: int, follow: bool, service: str | None = None) -> Iterator[str]:
+        self._check()
+        words = ["--profile", "*", "logs", "--no-color", "--tail", str(lines)]
+        words += [*["--follow"] * follow, *[service or ""] * (service is not None)]
+        with self._docker.compose(*words) as process:
+            assert process.stdout is not None
+            said: list[str] = []
+            for line in process.stdout:
+                said = [*said[-5:], line.rstrip("\n")]
+                yield said[-1]
+        if process.returncode and not follow:
+            raise failed("docker compose logs", said)
+
+    def _url(self, services: list[Service]) -> str:
+        gateway = next(service for service in services if service.name == GATEWAY)
+        return f"http://127.0.0.1:{gateway.ports[0]}" if gateway.ports else ""
+
+    def _containers(self) -> list[Container]:
+        project = self._project()
+        listed = self._docker.ask(
+            "ps", "--all", "--quiet", f"--filter=label=com.docker.compose.project={project}"
+        )
+        ids = listed.split()
+        if not ids:
+            return []
+        with suppress(StackError):  # one has gone since
+            found = [_container(each) for each in self._docker.ask_json("inspect", *ids)]
+            return [container for container in found if container.service]
+        return []
+
+    def _project(self) -> str:
+        """As Compose finds its name: the environment goes before the file."""
+        name = "COMPOSE_PROJECT_NAME"
+        return self._docker.env.get(name) or env_file.read(self._layout.env_file)[name]
+
+
+class _Repeated:
+    """Tells what is new, and again what is not, now and then."""
+
+    def __init__(self, tell: Tell) -> None:
+        self._tell, self._last, self._at = tell, "", 0.0
+
+    def __call__(self, text: str) -> None:
+        now = time.monotonic()
+        if text != self._last or now - self._at > TELL_S:
+            self._tell(text)
+            self._last, self._at = text, now
+
+
+def _read(process: Popen[str], said: list[str]) -> None:
+    """In a thread: a build says more than a pipe holds."""
+    assert process.stdout is not None
+    with suppress(ValueError):  # closed, when we are waiting no longer
+        said.extend(line for line in process.stdout if line.strip())
+
+
+def _container(found: Mapping[str, Any]) -> Container:
+    state, labels = found["State"], found["Config"]["Labels"] or {}
+    health = state.get("Health") or {}
+    published = found["NetworkSettings"]["Ports"] or {}
+    log = health.get("Log") or [{}]
+    when = state["StartedAt"] if state["Status"] == "running" else state["FinishedAt"]
+    oneoff = labels.get("com.docker.compose.oneoff") == "True"
+    return Container(
+        id=found["Id"],
+        service="" if oneoff else labels.get("com.docker.compose.service", ""),
+        status=state["Status"],
+        health=health.get("Status", "").replace("none", ""),
+        exit_status=state["ExitCode"],
+        restarts=found["RestartCount"],
+        since=_time(when),
+        ports=tuple(
+            sorted(
+                {
+                    f"{b['HostIp']}:{b['HostPort']}"
+                    for each in published.values()
+                    for b in each or ()
+                }
+            )
+        ),
+        settings=labels.get("com.docker.compose.config-hash", ""),
+        last_check=str(log[-1].get("Output", "")).strip().rpartition("\n")[2],
+    )
+
+
+def _time(text: str) -> datetime | None:
+    """RFC 3339 with nanoseconds, which Python does not read; year 1 is Docker's word for never."""
+    if text.startswith("0001"):
+        return None
+    return datetime.strptime(text[:19], "%Y-%m-%dT%H:%M:%S").replace(tzinfo=UTC)
+
+
+def _member(container: Container) -> Member:
+    state: Any = {"running": "running", "created": "starting", "restarting": "died"}.get(
+        container.status, "died" if container.exit_status else "stopped"
+    )
+    if container.status == "running" and container.health == "starting":
+        state = "starting"
+    details = []
+    if container.restarts:
+        details.append(
+            f"restarted {container.restarts} times" if container.restarts > 1 else "restarted once"
+        )
+    if state == "died":
+        details.append(f"exit status {container.exit_status}")
+    if container.health == "unhealthy":
+        details.append(container.last_check)
+    health: Any = container.health or "unknown"
+    return Member(
+        name=container.service,
+        state=state,
+        health=health if container.status == "running" else "unknown",
+        since=container.since,
+        ports=container.ports,
+        detail="; ".join(filter(None, details)),
+    )
+
+
+def _check(container: Container) -> Check:
+    if container.is_up:
+        return Check(name=container.service, is_healthy=True)
+    why = container.last_check if container.health == "unhealthy" else container.status
+    return Check(name=container.service, is_healthy=False, why=container.health or why)
+
+
+def _answers(url: str) -> Check:
+    """Whether it is reached as clients reach it."""
+    name = f"{GATEWAY} at {url}"
+    try:
+        with urlopen(f"{url}/health", timeout=5) as answer:
+            return Check(name=name, is_healthy=answer.status == 200)
+    except (URLError, OSError) as error:
+        return Check(name=name, is_healthy=False, why=str(getattr(error, "reason", error)))
+
+
+def _gateway_first(name: str) -> tuple[bool, str]:
+    return not name.startswith(GATEWAY), name
+
+
+def _named(name: str, container: Container | None) -> str:
+    if container is None or container.status == "created":
+        return name
+    return f"{name} ({container.health or container.status})"
