@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -118,3 +119,46 @@ def test_the_extension_may_come_later(timescale_url: str) -> None:
         assert later.query(Filter())[0].requests == 5
         assert chunks(url) == 5
         later.close()
+
+
+@pytest.fixture
+def reader(postgres_server: Postgres) -> Iterator[str]:
+    """A role is the whole server's; it is dropped after the databases that know it."""
+    name = "homeport_reader"
+    with psycopg.connect(postgres_server.url("postgres"), autocommit=True) as server:
+        server.execute(f"CREATE ROLE {name} LOGIN".encode())
+        yield name
+        server.execute(f"DROP ROLE {name}".encode())
+
+
+def test_a_reader_may_read_what_requests_cost_and_no_more(
+    postgres_server: Postgres, reader: str
+) -> None:
+    with postgres.database(postgres_server.url("postgres")) as url:
+        store = PostgresStore(url)
+        store.open()
+        store.append([record(1)])
+        store.open()  # nothing is left to grant
+        as_reader = url.replace("homeport@", f"{reader}@")
+        assert rows(as_reader, "SELECT model FROM homeport_usage") == [("qwen",)]
+        for refused in (
+            "SELECT * FROM homeport_capture",
+            "DELETE FROM homeport_usage",
+            "CREATE TABLE mine (it text)",
+        ):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                rows(as_reader, refused)
+        store.close()
+
+
+def test_a_reader_that_comes_later(postgres_server: Postgres, request: Any) -> None:
+    with postgres.database(postgres_server.url("postgres")) as url:
+        store = PostgresStore(url)
+        store.open()
+        reader: str = request.getfixturevalue("reader")
+        as_reader = url.replace("homeport@", f"{reader}@")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            rows(as_reader, "SELECT * FROM homeport_usage")
+        store.open()
+        assert rows(as_reader, "SELECT * FROM homeport_usage") == []
+        store.close()

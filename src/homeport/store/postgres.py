@@ -46,6 +46,10 @@ OPEN_TIMEOUT_S: Final = 600.0
 LOCK: Final = 0x686F6D65706F7274
 """Of those who migrate: "homeport" in ASCII. Advisory locks are numbers."""
 
+READER: Final = "homeport_reader"
+"""A role that whoever runs the database may have made, for dashboards. It is let read what requests
+cost, never what was said in them."""
+
 _PLAIN: Final = sql.Spelling(
     mark="%s",
     at="at",
@@ -185,6 +189,7 @@ class PostgresStore:
                     (step.number, step.name),
                 )
             self.has_timescale = _made_hypertable(db)
+            _let_read(db)
         timeout_ms = int(self._call_timeout_s * 1000)
         self._run(f"SET statement_timeout = {timeout_ms}")
 
@@ -239,6 +244,23 @@ def _made_hypertable(db: "psycopg.Connection[Any]") -> bool:
         log.warning("store.no_hypertable", error=_words(error))
         return False
     return True
+
+
+def _let_read(db: "psycopg.Connection[Any]") -> None:
+    """The reader, where there is one, may read the usage; dashboards are no reason to fail."""
+    import psycopg
+
+    lacks = db.execute(
+        f"SELECT 1 FROM pg_roles WHERE rolname = '{READER}' "
+        f"AND NOT has_table_privilege(rolname, '{sql.USAGE}', 'SELECT')".encode()
+    ).fetchone()
+    if lacks is None:
+        return
+    try:
+        with db.transaction():  # a savepoint
+            db.execute(f"GRANT SELECT ON {sql.USAGE} TO {READER}".encode())
+    except psycopg.Error as error:
+        log.warning("store.no_reader", error=_words(error))
 
 
 def _shut(line: socket.socket) -> None:
