@@ -26,10 +26,16 @@ homeport needs no configuration file. To keep settings, write them as YAML to
 | the folder of `config.yaml` | `$HOMEPORT_HOME`, `$XDG_CONFIG_HOME/homeport`, `~/.config/homeport` |
 | a setting | the command line's flag, the environment ([below](#environment)), the file, the default |
 
+`HOMEPORT_CONFIG` may name a file, or a folder that takes the place of the one above: its `config.yaml`
+is read, and dialect records and the like are looked for there. What homeport keeps for itself is
+elsewhere and stays there: in `$HOMEPORT_HOME/state` and `$HOMEPORT_HOME/data`, else in `homeport`
+below `$XDG_STATE_HOME` (`~/.local/state`) and `$XDG_DATA_HOME` (`~/.local/share`). So the folder may
+be read-only.
+
 A file of LiteLLM's is read as it is, see [litellm.md](litellm.md). What follows is about our own.
 
-A file that you name must exist; the one in the folder may be missing. It is UTF-8 text of at most
-{FILE_BYTES // 1024} KiB.
+A file or folder that you name must exist; the `config.yaml` in the folder may be missing. It is UTF-8
+text of at most {FILE_BYTES // 1024} KiB.
 
 - `homeport config check [FILE]` shows every error at once, each with its line, its key and a hint,
   and ends with exit code 1 when there is one; `--json` for programs. It also tells what would start
@@ -39,17 +45,20 @@ A file that you name must exist; the one in the folder may be missing. It is UTF
 
 ## Environment
 
-These names mean the same in start scripts that were written for other launchers:
-
 | Variable | Means |
 |---|---|
-| `MAX_TOKENS` | `server.limits.max_tokens` |
 | `HOMEPORT_MASTER_KEY`, else `LITELLM_MASTER_KEY` | `server.master_key` |
+| `HOMEPORT_METRICS_TOKEN` | `server.metrics_token` |
+| `HOMEPORT_ALLOWED_HOSTS` | more `server.allowed_hosts`, with commas between them |
+| `HOMEPORT_STORE_URL` | `store.url` |
+| `HOMEPORT_UPSTREAM` | `--upstream`; several with commas between them. The flag wins |
+| `MAX_TOKENS` | `server.limits.max_tokens` |
 | `MLX_DYNAMIC_PORT` | `port` of the default model, whichever engine serves it |
 | `MLX_AUTOCOMPLETE_PORT` | `port` of `autocomplete_model`, likewise |
 
-They win over the file. The two ports are for engines that homeport starts; for an upstream they mean
-nothing.
+They win over the file. An empty one counts as unset. `MAX_TOKENS`, `LITELLM_MASTER_KEY` and the last
+two mean the same in start scripts that were written for other launchers. The two ports are for engines
+that homeport starts; for an upstream they mean nothing.
 
 ## Values
 

@@ -49,6 +49,7 @@ from homeport.runtime.nvml import Cards
 from homeport.runtime.provision import Provision
 from homeport.runtime.remembered import Remembered
 from homeport.runtime.remote import RemoteInstance
+from homeport.runtime.shims import Shims
 from homeport.runtime.sleeping import Sleeper
 from homeport.runtime.slot_files import SlotFiles
 from homeport.runtime.terminal import Terminal
@@ -178,12 +179,13 @@ class App:
             admin=self._admin,
             own_key=own_key,
             internal_key=internal_key,
+            needs_key=self._settings.needs_key,
             usage=None
             if self._recorder is None
             else UsageLog(self._recorder, self._settings.store.capture),
         )
         listener = listen.Listener(gateway, self._sock)
-        slot_files = self._slot_files()
+        slot_files, shims = self._slot_files(), Shims()
         managed = functools.partial(
             ManagedInstance,
             fetch=self._client.fetch,
@@ -192,7 +194,7 @@ class App:
             keeper=self._fleet,
             slot_files=slot_files,
             sleeper=Sleeper(self._client.fetch),
-            launcher=Launcher(ledger),
+            launcher=Launcher(ledger, shims),
             silence=self._client.silence_s,
         )
         litellm = LiteLLM(
@@ -236,6 +238,7 @@ class App:
                 running.withdraw(announced)
             gateway.litellm_desk.close()
             await self._fleet.close()
+            await shims.close()
             if slot_files is not None:
                 slot_files.close()
             await self._client.close()

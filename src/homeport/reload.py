@@ -83,7 +83,9 @@ class Reloader:
         self.settings = settings = replace(settings, server=server)
         change = self._roster.apply(settings)
         self._fleet.set_policy(policy_of(settings.lifecycle, self._budget_bytes))
-        self._gateway.configure(server, settings.web_search, settings.small_models)
+        self._gateway.configure(
+            server, settings.web_search, settings.small_models, needs_key=settings.needs_key
+        )
         self._client.set_timeouts(
             connect_timeout_s=server.limits.connect_timeout_s,
             idle_timeout_s=server.limits.idle_timeout_s,

@@ -5,6 +5,7 @@ Nothing here does I/O. Sizes carry their unit in the name.
 """
 
 from collections.abc import Mapping
+from ipaddress import IPv6Address, ip_address
 from typing import Any, Literal
 
 import msgspec
@@ -73,12 +74,26 @@ class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
     sha256: str
 
 
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach ``host``. Of names only ``localhost`` is taken at its
+    word (RFC 6761, 6.3); others are what a resolver says today."""
+    try:
+        address = ip_address(host.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return host.casefold().removesuffix(".") == "localhost"
+    if isinstance(address, IPv6Address) and address.ipv4_mapped:
+        address = address.ipv4_mapped  # Python before 3.13 calls ::ffff:127.0.0.1 no loopback
+    return address.is_loopback
+
+
 class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     host: str = "127.0.0.1"
     port: int = 11899
     keys: tuple[ApiKey, ...] = ()
     master_key: str | None = None
     """Opens ``/admin``, and all else; beside the one that homeport makes for itself at each start."""
+    metrics_token: str | None = None
+    """Opens ``/metrics`` and nothing else."""
     allowed_hosts: tuple[str, ...] = ()
     """Host names (beside loopback names) that requests may carry when no key is configured."""
     allowed_origins: tuple[str, ...] = ()
@@ -87,6 +102,11 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:  # never shows the master key
         return f"ServerSettings({self.host!r}, {self.port}, keys={len(self.keys)})"
+
+    @property
+    def needs_key(self) -> bool:
+        """Whether clients need a key: there are some for them, or other machines can come in."""
+        return bool(self.keys) or not is_loopback(self.host)
 
 
 class ModelSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -346,6 +366,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """``--upstream`` servers: all their models are listed, the first is the default."""
     default_aliases: tuple[str, ...] = ()
     """``--alias``: more names of the default model."""
+
+    @property
+    def needs_key(self) -> bool:
+        """Whether clients need a key, LiteLLM's port considered."""
+        litellm = self.litellm
+        return self.server.needs_key or (litellm.enabled and not is_loopback(litellm.host))
 
 
 # --------------------------------------------------------------------------- facts

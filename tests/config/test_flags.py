@@ -175,6 +175,49 @@ def test_the_master_key(env: dict[str, str], expected: str, folder: Path) -> Non
     assert expected not in repr(server)
 
 
+FOR_CONTAINERS = """
+server: {metrics_token: "${TOKEN}", allowed_hosts: [box.lan]}
+store: {url: usage.db, retention: 1d}
+"""
+
+
+def test_variables_for_containers(folder: Path) -> None:
+    file = folder / "c.yaml"
+    file.write_text(FOR_CONTAINERS)
+    env = {
+        "TOKEN": "file-token",
+        "HOMEPORT_METRICS_TOKEN": "token",
+        "HOMEPORT_ALLOWED_HOSTS": " gateway, box.lan,,Other.lan",
+        "HOMEPORT_STORE_URL": "postgresql://a:geheim@b/c",
+        "HOMEPORT_UPSTREAM": "http://llama:8080, http://vllm:8000/v1",
+    }
+    found = load.settings(file, env)
+    assert found.server.metrics_token == "token"
+    assert found.server.allowed_hosts == ("box.lan", "gateway", "other.lan")
+    assert (found.store.url, found.store.retention_s) == ("postgresql://a:geheim@b/c", 86400)
+    assert found.upstreams == ("http://llama:8080/v1", "http://vllm:8000/v1")
+    assert "token" not in repr(found.server)
+    assert "geheim" not in repr(found.store)
+    by_flag = load.settings(file, env, Overrides(upstreams=("http://h",)))
+    assert by_flag.upstreams == ("http://h/v1",)
+
+
+def test_empty_variables_are_not_set(folder: Path) -> None:
+    file = folder / "c.yaml"
+    file.write_text(FOR_CONTAINERS)
+    names = ("METRICS_TOKEN", "ALLOWED_HOSTS", "STORE_URL", "UPSTREAM", "MASTER_KEY", "CONFIG")
+    env = {"TOKEN": "file-token"}
+    empty = env | {f"HOMEPORT_{name}": "" for name in names}
+    assert load.settings(file, empty) == load.settings(file, env)
+
+
+def test_upstreams_of_the_environment_bring_names_too(folder: Path) -> None:
+    file = folder / "c.yaml"
+    file.write_text("default_model: of-the-upstream\nmodels: {a: {path: a.gguf}}")
+    found = load.settings(file, {"HOMEPORT_UPSTREAM": "http://h"})
+    assert found.default_model == "of-the-upstream"
+
+
 def test_ports_of_the_two_named_models(file: Path) -> None:
     env = {"MLX_DYNAMIC_PORT": "9001", "MLX_AUTOCOMPLETE_PORT": "9002"}
     found = by_id(load.settings(file, env, Overrides(default_model="org/name")))
@@ -201,6 +244,10 @@ def test_an_upstream_has_no_port_of_ours(file: Path) -> None:
         ({"MLX_DYNAMIC_PORT": "11899"}, "port 11899 is that of the gateway already"),
         ({"MLX_AUTOCOMPLETE_PORT": "9001", "MLX_DYNAMIC_PORT": "9001"}, "that of b already"),
         ({"LITELLM_MASTER_KEY": "a\nb"}, "characters that no key has"),
+        ({"HOMEPORT_METRICS_TOKEN": "ä"}, "characters that no key has"),
+        ({"HOMEPORT_ALLOWED_HOSTS": "a,http://b"}, "is 'http://b'"),
+        ({"HOMEPORT_STORE_URL": "mysql://a:geheim@b/c"}, "no database that homeport knows"),
+        ({"HOMEPORT_UPSTREAM": "llama:8080"}, "is not an http:// or https:// address"),
     ],
 )
 def test_a_wrong_variable(env: dict[str, str], message: str, file: Path) -> None:

@@ -223,6 +223,10 @@ def test_an_alias_that_repeats_its_own_model_is_fine(read: Read) -> None:
         ({"HOME": "/h", "XDG_CONFIG_HOME": "relative"}, "/h/.config/homeport"),
         ({"HOME": "/h", "XDG_CONFIG_HOME": "/x", "HOMEPORT_HOME": "/o"}, "/o"),
         ({"HOME": "/h", "HOMEPORT_HOME": ""}, "/h/.config/homeport"),
+        ({"HOME": "/h", "HOMEPORT_CONFIG": ""}, "/h/.config/homeport"),
+        ({"HOME": "/h", "HOMEPORT_CONFIG": "/none/a.yaml"}, "/h/.config/homeport"),
+        ({"HOME": "/h", "HOMEPORT_CONFIG": "/none/folder"}, "/none/folder"),
+        ({"HOMEPORT_HOME": "/o", "HOMEPORT_CONFIG": "/none/folder/"}, "/none/folder"),
     ],
 )
 def test_home(env: dict[str, str], expected: str) -> None:
@@ -236,6 +240,7 @@ def test_home(env: dict[str, str], expected: str) -> None:
         ({"HOME": "/h", "XDG_STATE_HOME": "/x"}, "/x/homeport"),
         ({"HOME": "/h", "XDG_STATE_HOME": "relative"}, "/h/.local/state/homeport"),
         ({"HOME": "/h", "XDG_STATE_HOME": "/x", "HOMEPORT_HOME": "/o"}, "/o/state"),
+        ({"HOME": "/h", "HOMEPORT_CONFIG": "/none/folder"}, "/h/.local/state/homeport"),
     ],
 )
 def test_state_home(env: dict[str, str], expected: str) -> None:
@@ -254,6 +259,38 @@ def test_the_file_in_the_folder_may_be_missing_and_is_read_when_there(tmp_path: 
     assert load.settings(None, env) == Settings()
     (tmp_path / "config.yaml").write_text("server: {port: 1}")
     assert load.settings(None, env).server.port == 1
+
+
+def test_a_folder_may_be_named_in_place_of_the_file(tmp_path: Path) -> None:
+    env = {
+        "HOMEPORT_HOME": "/o",
+        "HOMEPORT_CONFIG": str(tmp_path),
+        "AUTO_INFER_LITELLM_CONFIG": "/l",
+    }
+    assert load.home(env) == tmp_path
+    assert load.config_file(None, env) == (tmp_path / "config.yaml", False)
+    assert load.settings(None, env) == Settings()
+    (tmp_path / "config.yaml").write_text("server: {port: 1}")
+    assert load.settings(None, env).server.port == 1
+    assert load.config_file(tmp_path / "other.yaml", env) == (tmp_path / "other.yaml", True)
+    assert load.state_home(env) == Path("/o/state")
+    assert load.data_home(env) == Path("/o/data")
+
+
+def test_a_file_that_is_named_is_no_folder(tmp_path: Path) -> None:
+    file = tmp_path / "settings"  # whatever it is called
+    file.write_text("server: {port: 1}")
+    env = {"HOMEPORT_HOME": "/o", "HOMEPORT_CONFIG": str(file)}
+    assert load.home(env) == Path("/o")
+    assert load.settings(None, env).server.port == 1
+
+
+@pytest.mark.parametrize("name", ["gone", "gone.yaml"])
+def test_what_is_named_must_exist(tmp_path: Path, name: str) -> None:
+    named = str(tmp_path / name)
+    with pytest.raises(ConfigError, match="there is no such file") as caught:
+        load.settings(None, {"HOMEPORT_CONFIG": named})
+    assert caught.value.where == named
 
 
 # ------------------------------------------------------------------------ flags
@@ -361,6 +398,19 @@ def test_a_bind_beyond_this_machine_needs_a_key(file: Path) -> None:
     assert caught.value.where == str(file)
     file.write_text(f"server: {{keys: [{{name: a, sha256: {SHA}}}]}}")
     assert load.settings(file, {}, Overrides(host="0.0.0.0")).server.host == "0.0.0.0"
+
+
+def test_a_master_key_will_do(file: Path) -> None:
+    found = load.settings(file, {"HOMEPORT_MASTER_KEY": "m"}, Overrides(host="0.0.0.0"))
+    assert found.needs_key
+    assert found.server.keys == ()
+
+
+def test_a_token_that_is_the_master_key_is_refused(file: Path) -> None:
+    env = {"HOMEPORT_MASTER_KEY": "same", "HOMEPORT_METRICS_TOKEN": "same"}
+    with pytest.raises(ConfigError, match="is the master key as well") as caught:
+        load.settings(file, env)
+    assert "same" not in str(caught.value)
 
 
 # ------------------------------------------------------------------------ the table

@@ -13,7 +13,11 @@ from homeport.spec import (
 )
 
 SETTINGS = Settings(
-    server=ServerSettings(keys=(ApiKey(name="laptop", sha256="ab" * 32),), master_key="geheim"),
+    server=ServerSettings(
+        keys=(ApiKey(name="laptop", sha256="ab" * 32),),
+        master_key="geheim",
+        metrics_token="geheim",
+    ),
     models=(
         ModelSettings(
             id="local",
@@ -58,7 +62,7 @@ def test_secrets_are_hidden_and_the_rest_is_shown() -> None:
         "remote": {"upstream": "http://h/v1", "api_key": HIDDEN, "aliases": ["r"]},
     }
     assert plain["server"]["keys"] == [{"name": "laptop", "sha256": "abababab..."}]
-    assert plain["server"]["master_key"] == HIDDEN
+    assert plain["server"]["master_key"] == plain["server"]["metrics_token"] == HIDDEN
     assert plain["aliases"] == {"gpt-*": "remote"}
     assert plain["upstreams"] == ["http://u/v1"]
 

@@ -422,7 +422,7 @@ async def test_new_settings_hold_from_the_next_request_on() -> None:
         found = await ask(app, "GET", "/admin/models", headers={"x-api-key": key})
         assert await found.status() == status
     server = ServerSettings(master_key="second", allowed_hosts=("box.lan",))
-    app.gateway.configure(server, web_search=WebSearchSettings(), small_models=())
+    app.gateway.configure(server, web_search=WebSearchSettings(), small_models=(), needs_key=False)
     for key, status in (("first", 401), (KEY, 200), ("second", 200)):
         headers = {"x-api-key": key, "host": "box.lan"}
         found = await ask(app, "GET", "/admin/models", headers=headers)

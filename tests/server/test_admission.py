@@ -5,7 +5,7 @@ import hashlib
 import pytest
 
 from homeport.errors import ClientError
-from homeport.server.admission import MASTER, OPEN_PATHS, Admission, host_name, is_admin
+from homeport.server.admission import MASTER, METRICS, OPEN_PATHS, Admission, host_name, is_admin
 from homeport.spec import ApiKey, ServerSettings
 
 CHAT = "/v1/chat/completions"
@@ -197,6 +197,82 @@ def test_a_message_never_repeats_the_key() -> None:
 @pytest.mark.parametrize("path", sorted(OPEN_PATHS))
 def test_paths_open_to_all(path: str) -> None:
     assert refusal(KEYED, path, headers(host="10.0.0.7:8080")) is None
+
+
+# --- other machines come in: without keys it is the master key ---------------------------------
+
+ALL_ADDRESSES = Admission(ServerSettings(host="0.0.0.0", master_key="master"), own_key="own")
+
+
+@pytest.mark.parametrize(
+    ("fields", "name"),
+    [({"x_api_key": "master"}, MASTER), ({"authorization": "Bearer own"}, MASTER)],
+)
+def test_the_master_key_opens_what_other_machines_reach(fields: dict[str, str], name: str) -> None:
+    assert ALL_ADDRESSES.admit(CHAT, headers(host="anything.example", **fields)) == name
+
+
+@pytest.mark.parametrize("fields", [{}, {"x_api_key": "wrong"}, {"authorization": "Bearer "}])
+@pytest.mark.parametrize("path", [CHAT, "/v1/models", "/metrics"])
+def test_a_loopback_name_does_not(fields: dict[str, str], path: str) -> None:
+    """Whoever comes from elsewhere may write what they like into ``Host``."""
+    assert refusal(ALL_ADDRESSES, path, headers(host="localhost", **fields)) == "authentication"
+
+
+def test_probes_stay_open_there() -> None:
+    assert refusal(ALL_ADDRESSES, "/health", headers(host="10.0.0.7:8080")) is None
+
+
+def test_where_only_litellm_listens_for_others() -> None:
+    admission = Admission(ServerSettings(master_key="master"), needs_key=True)
+    assert refusal(admission, CHAT, headers(host="localhost")) == "authentication"
+    assert admission.admit(CHAT, headers(x_api_key="master")) == MASTER
+
+
+# --- /metrics with a token --------------------------------------------------------------------
+
+SCRAPED = ServerSettings(metrics_token="token", master_key="master")
+SCRAPED_AND_KEYED = ServerSettings(
+    metrics_token="token",
+    master_key="master",
+    keys=(ApiKey(name="ann", sha256=digest("key-a")),),
+)
+
+
+@pytest.mark.parametrize("server", [SCRAPED, SCRAPED_AND_KEYED], ids=["no-keys", "keys"])
+@pytest.mark.parametrize("path", ["/metrics", "/metrics/"])
+@pytest.mark.parametrize(
+    ("fields", "name"),
+    [
+        ({"authorization": "Bearer token"}, METRICS),
+        ({"x_api_key": "token"}, METRICS),
+        ({"authorization": "Bearer master"}, MASTER),
+        ({"authorization": "Bearer wrong"}, None),
+        ({}, None),
+    ],
+)
+def test_the_metrics_token(
+    server: ServerSettings, path: str, fields: dict[str, str], name: str | None
+) -> None:
+    """By any name: Prometheus asks for ``gateway:11899``."""
+    admission = Admission(server)
+    asked = headers(host="gateway:11899", **fields)
+    if name is None:
+        assert refusal(admission, path, asked) == "authentication"
+    else:
+        assert admission.admit(path, asked) == name
+
+
+def test_a_client_s_key_opens_metrics_too() -> None:
+    assert Admission(SCRAPED_AND_KEYED).admit("/metrics", headers(x_api_key="key-a")) == "ann"
+
+
+@pytest.mark.parametrize("path", [CHAT, "/v1/models", "/admin/models", "/metrics/x", "/metricsx"])
+def test_the_metrics_token_opens_nothing_else(path: str) -> None:
+    asked = headers(host="localhost", x_api_key="token")
+    assert refusal(Admission(SCRAPED_AND_KEYED), path, asked) == "authentication"
+    elsewhere = headers(host="gateway:11899", x_api_key="token")
+    assert refusal(Admission(SCRAPED), path, elsewhere) == "permission"
 
 
 # --- browsers ---------------------------------------------------------------------------------

@@ -32,6 +32,8 @@ MODEL_PORTS: Final = ("MLX_DYNAMIC_PORT", "MLX_AUTOCOMPLETE_PORT")
 """Ports of the default and of the autocomplete model's engine."""
 MASTER_KEYS: Final = ("HOMEPORT_MASTER_KEY", "LITELLM_MASTER_KEY")
 """The master key; the first that is set."""
+UPSTREAM_LIST: Final = "HOMEPORT_UPSTREAM"
+"""What ``--upstream`` says, as a list with commas."""
 
 
 class Overrides(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,11 +63,15 @@ def over(base: Settings, flags: Overrides, place: values.Place) -> Settings:
     ``CollectedConfigError``."""
     check = _Checks(place)
     upstreams = check.each("--upstream", flags.upstreams, values.base_url)
+    upstreams = upstreams or check.listed(UPSTREAM_LIST, values.base_url)
     host = check.one("--host", flags.host, values.host)
     port = check.one("--port", _text(flags.port), values.port_or_free)
     max_tokens = check.one("--max-tokens", _text(flags.max_tokens), values.count)
     max_tokens = max_tokens or check.variable("MAX_TOKENS", values.count)
     master_keys = [check.variable(name, values.key) for name in MASTER_KEYS]
+    metrics_token = check.variable("HOMEPORT_METRICS_TOKEN", values.key)
+    more_hosts = check.listed("HOMEPORT_ALLOWED_HOSTS", values.host)
+    database = check.variable("HOMEPORT_STORE_URL", values.database)
     litellm = _litellm(flags, base, check)
     flagged = _flagged_models(flags, check)
     models = _models(flagged, base.models)
@@ -81,6 +87,8 @@ def over(base: Settings, flags: Overrides, place: values.Place) -> Settings:
             host=_or(host, base.server.host),
             port=_or(port, base.server.port),
             master_key=next(filter(None, master_keys), base.server.master_key),
+            metrics_token=metrics_token or base.server.metrics_token,
+            allowed_hosts=tuple(dict.fromkeys((*base.server.allowed_hosts, *more_hosts))),
             limits=replace(limits, max_tokens=max_tokens or limits.max_tokens),
         ),
         litellm=litellm,
@@ -88,8 +96,14 @@ def over(base: Settings, flags: Overrides, place: values.Place) -> Settings:
         default_model=default or (flagged[0].id if flagged else base.default_model),
         autocomplete_model=autocomplete or base.autocomplete_model,
         strict_models=_or(flags.strict_models, base.strict_models),
+        store=replace(base.store, url=database or base.store.url),
         upstreams=upstreams,
     )
+
+
+def names_upstreams(flags: Overrides, place: values.Place) -> bool:
+    """Whether flags or environment name servers that bring models of their own."""
+    return bool(flags.upstreams or place.env.get(UPSTREAM_LIST))
 
 
 def with_ports(settings: Settings, place: values.Place) -> Settings:
@@ -283,6 +297,11 @@ class _Checks:
 
     def variable(self, name: str, read_value: Callable[[str, values.Place], T]) -> T | None:
         return self.one(name, self.place.env.get(name) or None, read_value)
+
+    def listed(self, name: str, read_value: Callable[[str, values.Place], T]) -> tuple[T, ...]:
+        """A variable with several values, commas between them."""
+        given = (each.strip() for each in self.place.env.get(name, "").split(","))
+        return self.each(name, filter(None, given), read_value)
 
     def each(
         self, flag: str, given: Iterable[str], read_value: Callable[[str, values.Place], T]

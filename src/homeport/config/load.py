@@ -25,17 +25,30 @@ from homeport.spec import EngineName, Settings
 NO_FLAGS: Final = Overrides()
 
 CONFIG_VARIABLES: Final = ("HOMEPORT_CONFIG", "AUTO_INFER_LITELLM_CONFIG")
-"""The configuration file; the first that is set."""
+"""The configuration file, of the first one also its folder; the first that is set."""
 
 
 def home(env: Mapping[str, str]) -> Path:
-    """The folder of our files: HOMEPORT_HOME, else ``homeport`` under the XDG config home."""
+    """The folder of our files: HOMEPORT_CONFIG where that is a folder, else HOMEPORT_HOME, else
+    ``homeport`` under the XDG config home."""
+    if named := _named_folder(env):
+        return named
     if own := env.get("HOMEPORT_HOME"):
         return Path(own).absolute()
     xdg = Path(env.get("XDG_CONFIG_HOME", ""))
     if not xdg.is_absolute():  # the XDG specification: ignore a relative one
         xdg = Path(env.get("HOME") or Path.home()) / ".config"
     return xdg / "homeport"
+
+
+def _named_folder(env: Mapping[str, str]) -> Path | None:
+    """What HOMEPORT_CONFIG names, if that is a folder or could become one."""
+    named = env.get(CONFIG_VARIABLES[0])
+    if not named:
+        return None
+    path = Path(named).absolute()
+    is_folder = path.is_dir() or (not path.exists() and path.suffix not in (".yaml", ".yml"))
+    return path if is_folder else None
 
 
 def state_home(env: Mapping[str, str]) -> Path:
@@ -63,13 +76,15 @@ def data_home(env: Mapping[str, str]) -> Path:
 
 
 def config_file(file: Path | None, env: Mapping[str, str]) -> tuple[Path, bool]:
-    """The file to read, and whether somebody named it (so that it must exist)."""
+    """The file to read, and whether somebody named it (so that it must exist). A folder that is named
+    has to exist, and need not have the file."""
     if file is not None:
         return file.absolute(), True
-    for variable in CONFIG_VARIABLES:
-        if named := env.get(variable):
-            return Path(named).absolute(), True
-    return home(env) / "config.yaml", False
+    named = next(filter(None, map(env.get, CONFIG_VARIABLES)), None)
+    folder = _named_folder(env)
+    if named is None or (folder is not None and folder.is_dir()):
+        return home(env) / "config.yaml", False
+    return Path(named).absolute(), True
 
 
 def settings(
@@ -86,18 +101,16 @@ def settings(
     machine without a key.
     """
     path, named = config_file(file, env)
-    base = Settings()
+    base, place = Settings(), _place(Path.cwd(), env)
     if named or path.exists():
-        base = read(
-            path, env, knows_models=not overrides.upstreams, more_rules=more_rules, tell=tell
-        )
-    place = _place(Path.cwd(), env)
+        knows_models = not flags.names_upstreams(overrides, place)
+        base = read(path, env, knows_models=knows_models, more_rules=more_rules, tell=tell)
     merged = _with_ids(flags.over(base, overrides, place))
     merged = with_defaults(flags.with_ports(merged, place))
     if problem := rules.bind_problem(merged.server):
         problem.where = str(path) if overrides.host is None else "--host"
         raise problem
-    if problem := rules.litellm_problem(merged):
+    if problem := rules.litellm_problem(merged) or rules.token_problem(merged.server):
         raise problem
     return merged
 

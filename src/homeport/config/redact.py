@@ -1,8 +1,9 @@
 """Settings as plain data that may be shown: no secret in it.
 
-Redacted are the master key, keys of upstreams and search services, values of environment variables
-(``HF_TOKEN`` lives there), and arguments that follow or are joined to a flag which sounds like a
-secret. A key's SHA-256 is shortened: it is no secret, but nobody needs all of it on a screen.
+Redacted are the master key, the metrics token, keys of upstreams and search services, values of
+environment variables (``HF_TOKEN`` lives there), and arguments that follow or are joined to a flag
+which sounds like a secret. A key's SHA-256 is shortened: it is no secret, but nobody needs all of
+it on a screen.
 """
 
 import re
@@ -34,8 +35,9 @@ def shown(settings: Settings) -> dict[str, Any]:
     server = _plain(settings.server)
     for key in server["keys"]:
         key["sha256"] = key["sha256"][:8] + "..."
-    if server["master_key"]:
-        server["master_key"] = HIDDEN
+    for name in ("master_key", "metrics_token"):
+        if server[name]:
+            server[name] = HIDDEN
     plain: dict[str, Any] = {
         "server": server,
         "models": {model.id: _model(model) for model in settings.models},

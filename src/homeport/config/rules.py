@@ -7,32 +7,50 @@ and line can be blamed. All pure.
 """
 
 from collections.abc import Callable
-from ipaddress import IPv6Address, ip_address
 from typing import Final
 
+import msgspec
+
 from homeport.config import model_rules, route_rules
+from homeport.config.keys import sha256_of
 from homeport.config.problems import Problems, near
 from homeport.engines import litellm_proxy
 from homeport.errors import ConfigError
-from homeport.spec import ServerSettings, Settings
+from homeport.spec import ServerSettings, Settings, is_loopback
 from homeport.wire.search_services import SERVICES
 
 Rule = Callable[[Settings, Problems], None]
 
 
 def bind_problem(server: ServerSettings) -> ConfigError | None:
-    """Refuses to listen beyond this machine without a key.
+    """Refuses to listen beyond this machine without a key. A master key will do: clients need that
+    one then (``ServerSettings.needs_key``).
 
     Whoever reaches the port could use the models, read what they say and load others; a warning
     would scroll by.
     """
-    if server.keys or is_loopback(server.host):
+    if server.keys or server.master_key or is_loopback(server.host):
         return None
     return ConfigError(
         f"listening on {server.host or 'all addresses'} lets other machines in, and no key is set",
         key="server.host",
-        hint="make a key with `homeport key new` and paste its lines under server.keys, "
-        "or listen on 127.0.0.1",
+        hint="make a key with `homeport key new` and paste its lines under server.keys; or set "
+        "HOMEPORT_MASTER_KEY, which every client then needs; or listen on 127.0.0.1",
+    )
+
+
+def token_problem(server: ServerSettings) -> ConfigError | None:
+    """Refuses a metrics token that opens more than ``/metrics``: it lies in a scraper's settings."""
+    token = server.metrics_token
+    if token is None:
+        return None
+    is_key = sha256_of(token) in {key.sha256 for key in server.keys}
+    if not is_key and token != server.master_key:
+        return None
+    return ConfigError(
+        f"is {'a key of server.keys' if is_key else 'the master key'} as well",
+        key="server.metrics_token",
+        hint="it is for /metrics alone: choose another, as `homeport key new` makes them",
     )
 
 
@@ -49,24 +67,10 @@ def litellm_problem(settings: Settings) -> ConfigError | None:
             key=f"models.{litellm_proxy.NAME}",
             hint="give the model another name",
         )
-    if settings.server.keys or is_loopback(litellm.host):
-        return None
-    problem = bind_problem(ServerSettings(host=litellm.host))
-    assert problem is not None
-    problem.key = "litellm.host"
+    problem = bind_problem(msgspec.structs.replace(settings.server, host=litellm.host))
+    if problem is not None:
+        problem.key = "litellm.host"
     return problem
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach ``host``. Of names only ``localhost`` is taken at its
-    word (RFC 6761, 6.3); others are what a resolver says today."""
-    try:
-        address = ip_address(host.removeprefix("[").removesuffix("]"))
-    except ValueError:
-        return host.casefold().removesuffix(".") == "localhost"
-    if isinstance(address, IPv6Address) and address.ipv4_mapped:
-        address = address.ipv4_mapped  # Python before 3.13 calls ::ffff:127.0.0.1 no loopback
-    return address.is_loopback
 
 
 def key_names_differ(settings: Settings, problems: Problems) -> None:

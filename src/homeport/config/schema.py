@@ -126,7 +126,7 @@ SERVER: Final = Section(
             kind=HOST,
             default=_SERVER.host,
             doc="Address to listen on. Anything but a loopback address needs at least one key "
-            "under `keys`; homeport does not start without.",
+            "under `keys`, or a `master_key`; homeport does not start without.",
             example="0.0.0.0",
         ),
         Key(name="port", kind=PORT, default=str(_SERVER.port), doc="Port to listen on."),
@@ -143,8 +143,17 @@ SERVER: Final = Section(
             default="one is made at each start, for commands on this machine",
             doc="The key that opens `/admin`, by which models are loaded and stopped; see "
             "[running.md](running.md). It is good for everything that a client's key is good for, but "
-            "does not make clients need one: that is what `keys` does.",
+            "does not make clients need one: that is what `keys` does. Only where other machines can "
+            "come in and there are no `keys`, every client needs this one.",
             example="${HOMEPORT_MASTER_KEY}",
+        ),
+        Key(
+            name="metrics_token",
+            kind=SECRET,
+            default="none",
+            doc="A token that opens `/metrics` and nothing else, for Prometheus; send it as a key is "
+            "sent. With it `/metrics` takes this token or a key, whatever host name it is asked by.",
+            example="${HOMEPORT_METRICS_TOKEN}",
         ),
         Key(
             name="allowed_hosts",

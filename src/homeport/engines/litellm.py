@@ -104,7 +104,7 @@ class _Writer:
         server = settings.server
         host = "127.0.0.1" if server.host in _ANYWHERE else server.host
         self._own_url = f"http://{f'[{host}]' if ':' in host else host}:{server.port}/v1"
-        self._has_keys = bool(server.keys)
+        self._has_keys = settings.needs_key
         self._models = {model.id: model for model in settings.models}
         self._routes = {route.id: route for route in settings.routes}
         self.known = self._models.keys() | self._routes.keys()

@@ -1,11 +1,15 @@
 """Who may come in: keys, and where none is configured, loopback names only.
 
-Without a key we listen on loopback only (``config.rules`` refuses anything else), yet a web page can
-still reach a loopback port through DNS rebinding: its own host name, made to resolve to 127.0.0.1.
-Such a request carries the page's name in ``Host`` and ``Origin``, so both must be loopback names or
-listed ones. With a key the key decides; a page does not have it.
+Without a key we listen on loopback only (``config.rules`` refuses anything else; a master key alone
+is the one that clients need then), yet a web page can still reach a loopback port through DNS
+rebinding: its own host name, made to resolve to 127.0.0.1. Such a request carries the page's name
+in ``Host`` and ``Origin``, so both must be loopback names or listed ones. With a key the key
+decides; a page does not have it.
 
 Keys are compared as SHA-256, in constant time, against all configured ones.
+
+``/metrics`` may have a token of its own, which opens nothing else: scrapers keep theirs in plain files.
+They come by whatever name they know the host by, so with a token the names do not matter there.
 
 ``/admin`` starts and stops engines and shows what they print. It always takes a master key *and* the
 names: a key that is typed into a page, or kept by a browser, opens nothing for another page.
@@ -28,6 +32,10 @@ OPEN_PATHS: Final = frozenset({"/", "/health", "/readyz", "/api/hello", *TELEMET
 MASTER: Final = "master key"
 """What logs call the holder of a master key."""
 
+METRICS: Final = "metrics token"
+"""The same of who has only that one."""
+METRICS_PATH: Final = "/metrics"
+
 LITELLM: Final = "LiteLLM"
 """The same of the LiteLLM that runs beside us."""
 INTERNAL: Final = "/internal/"
@@ -35,6 +43,7 @@ INTERNAL: Final = "/internal/"
 
 WORDS: Final = ("a key is needed", "the key is not a valid one")
 WORDS_OF_ADMIN: Final = ("a master key is needed", "the key is no master key")
+WORDS_OF_METRICS: Final = ("the metrics token is needed", "that is neither it nor a key")
 
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -43,15 +52,21 @@ class Admission:
     """Decides on headers alone; ``admit`` returns the key's name, "" where none is needed."""
 
     def __init__(
-        self, server: ServerSettings, own_key: str | None = None, internal_key: str | None = None
+        self,
+        server: ServerSettings,
+        own_key: str | None = None,
+        internal_key: str | None = None,
+        *,
+        needs_key: bool = False,
     ) -> None:
         """``own_key`` is a master key too: the one that homeport has made for itself. With the
-        ``internal_key`` comes LiteLLM, where it runs beside us."""
-        internal = internal_key.encode() if internal_key else b""
-        self._internal = ((hashlib.sha256(internal).digest(), LITELLM),) if internal else ()
+        ``internal_key`` comes LiteLLM, where it runs beside us; ``needs_key`` says that other machines
+        come in there."""
+        self._needs_key = needs_key or server.needs_key
         self._keys = tuple((bytes.fromhex(key.sha256), key.name) for key in server.keys)
-        masters = [key.encode() for key in (server.master_key, own_key) if key]
-        self._masters = tuple((hashlib.sha256(key).digest(), MASTER) for key in masters)
+        self._masters = _hashed(MASTER, server.master_key, own_key)
+        self._metrics = _hashed(METRICS, server.metrics_token)
+        self._internal = _hashed(LITELLM, internal_key)
         # Our own address too: without a key it is a loopback one, though not always the usual.
         self._hosts = LOOPBACK | {host.lower() for host in (server.host, *server.allowed_hosts)}
         self._origins = frozenset(origin.lower().rstrip("/") for origin in server.allowed_origins)
@@ -69,7 +84,10 @@ class Admission:
         if is_admin(path):
             self._check_names(headers)
             return _key_name(headers, self._masters, WORDS_OF_ADMIN)
-        if not self._keys:
+        if self._metrics and path.rstrip("/") == METRICS_PATH:
+            keys = self._metrics + self._keys + self._masters
+            return _key_name(headers, keys, WORDS_OF_METRICS)
+        if not self._needs_key:
             self._check_names(headers)
             return ""
         if path in OPEN_PATHS:
@@ -109,9 +127,15 @@ def is_admin(path: str) -> bool:
     return path == "/admin" or path.startswith("/admin/")
 
 
-def _key_name(
-    headers: Mapping[bytes, bytes], keys: tuple[tuple[bytes, str], ...], words: tuple[str, str]
-) -> str:
+Keys = tuple[tuple[bytes, str], ...]
+"""SHA-256, and what the holder is called."""
+
+
+def _hashed(name: str, *keys: str | None) -> Keys:
+    return tuple((hashlib.sha256(key.encode()).digest(), name) for key in keys if key)
+
+
+def _key_name(headers: Mapping[bytes, bytes], keys: Keys, words: tuple[str, str]) -> str:
     """Clients send ``x-api-key``, ``Authorization: Bearer``, or both with different values
     (Claude Code with both variables set): one good key is enough."""
     given = _given(headers)
@@ -130,7 +154,7 @@ def _given(headers: Mapping[bytes, bytes]) -> list[bytes]:
     return given
 
 
-def _known(given: list[bytes], keys: tuple[tuple[bytes, str], ...]) -> str:
+def _known(given: list[bytes], keys: Keys) -> str:
     """The name of a key that is among ``keys``."""
     found = ""
     for value in given:

@@ -54,11 +54,12 @@ class Gateway:
         own_key: str | None = None,
         usage: UsageLog | None = None,
         internal_key: str | None = None,
+        needs_key: bool = False,
     ) -> None:
         """Without ``admin`` there is no ``/admin``; ``own_key`` opens it, and LiteLLM comes with the
         ``internal_key`` (``Admission``)."""
         self._own_keys = (own_key, internal_key)
-        self._admission = Admission(server, *self._own_keys)
+        self._admission = Admission(server, *self._own_keys, needs_key=needs_key)
         self.litellm_desk = desk = LiteLLMDesk(
             directory, metrics, lambda: self._admission, usage.record if usage else None
         )
@@ -112,9 +113,11 @@ class Gateway:
         server: ServerSettings,
         web_search: WebSearchSettings,
         small_models: tuple[str, ...],
+        *,
+        needs_key: bool,
     ) -> None:
         """Other settings from the next request on; those under way keep theirs."""
-        self._admission = Admission(server, *self._own_keys)
+        self._admission = Admission(server, *self._own_keys, needs_key=needs_key)
         searcher = searcher_for(web_search, self._client)
         self._proxy.configure(server.limits, searcher, small_models)
         self._responses.configure(server.limits)
