@@ -28,6 +28,7 @@ class Subcommand(NamedTuple):
 
 COMMANDS: Final = {
     "serve": Subcommand("homeport.cli.serve_cmd", "serve", "Serve models on one port."),
+    "boot": Subcommand("homeport.cli.boot_cmd", "boot", "Start a container's chain of servers."),
     "pull": Subcommand("homeport.cli.pull_cmd", "pull", "Load a model from the Hugging Face hub."),
     "ps": Subcommand("homeport.cli.ps_cmd", "ps", "Show what every model is doing."),
     "load": Subcommand("homeport.cli.model_cmds", "load", "Load a model, and wait for it."),

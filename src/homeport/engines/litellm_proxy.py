@@ -242,24 +242,27 @@ def command(plan: Plan, place: Place, env: Mapping[str, str], port: int, api_key
         INTERNAL_KEY: place.internal_key,
         OWN_KEY: api_key,
         LISTED: msgspec.json.encode([plan.alias, *plan.ids, *(i for i, _ in plan.beyond)]).decode(),
-        **_without_proxy(env),
+        **without_proxy(env),
     }
     arguments = ("--host", settings.host, "--port", str(port), "--num_workers", "1")
     if settings.runner == "container":
         return _container(plan, place, env, more, arguments, port, api_key)
-    how = ("--lock", place.lock) if plan.is_locked else ("--version", str(settings.version))
-    uv = ("--uv", place.uv) if place.uv is not None else ()
     return Command(
-        argv=(
-            *(place.python, "-I", place.child, environment(plan, place), DONE, *how, *uv, "--"),
-            *("--config", f"{place.folder}/config.yaml", *arguments),
-        ),
+        argv=argv(plan, place, ("--config", f"{place.folder}/config.yaml", *arguments)),
         env=tuple({**_basic(env), **more}.items()),
         inherits_env=False,
         engine="litellm",
         api_key=api_key,
         ready_path=READY_PATH,
     )
+
+
+def argv(plan: Plan, place: Place, arguments: tuple[str, ...]) -> tuple[str, ...]:
+    """The command line that installs LiteLLM where it is not installed yet, and is LiteLLM then."""
+    how = ("--lock", place.lock) if plan.is_locked else ("--version", str(plan.settings.version))
+    uv = ("--uv", place.uv) if place.uv is not None else ()
+    child = (place.python, "-I", place.child, environment(plan, place), DONE)
+    return (*child, *how, *uv, "--", *arguments)
 
 
 READY_PATH: Final = "/health/liveliness"
@@ -333,7 +336,7 @@ _BASIC: Final = frozenset(
 )
 
 
-def _without_proxy(env: Mapping[str, str]) -> dict[str, str]:
+def without_proxy(env: Mapping[str, str]) -> dict[str, str]:
     """A proxy is for providers, not for this machine."""
     given = env.get("NO_PROXY") or env.get("no_proxy") or ""
     both = ",".join(filter(None, (given, "127.0.0.1,localhost,::1")))

@@ -53,6 +53,11 @@ class LiteLLM:
         self._write(Path(place.folder), plan)
         return command
 
+    def argv(self, plan: Plan, arguments: tuple[str, ...]) -> tuple[str, ...]:
+        """How to start it by a configuration that is not homeport's; it is installed first where it
+        is not."""
+        return litellm_proxy.argv(plan, self._place(plan), arguments)
+
     def _place(self, plan: Plan) -> Place:
         return Place(
             url=self._url,

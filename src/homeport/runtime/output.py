@@ -10,6 +10,7 @@ and the last state of a bar is what a person wants to see while a model loads.
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from itertools import islice
 from typing import Final
 
@@ -40,8 +41,11 @@ class Lines(msgspec.Struct, frozen=True):
 class Output:
     """The lines of one instance. All calls belong to the thread of the event loop."""
 
-    def __init__(self, kept_bytes: int = KEPT_BYTES) -> None:
-        self._kept_bytes = kept_bytes
+    def __init__(
+        self, kept_bytes: int = KEPT_BYTES, heard: Callable[[str], None] | None = None
+    ) -> None:
+        """``heard`` gets each line as it comes, none left out; it holds up whoever writes."""
+        self._kept_bytes, self._heard = kept_bytes, heard
         self._lines: deque[bytes] = deque()
         self._size_bytes = 0
         self._begun = b""
@@ -87,6 +91,8 @@ class Output:
     def _add(self, line: bytes) -> None:
         for start in range(0, len(line) or 1, MAX_LINE_BYTES):
             piece = line[start : start + MAX_LINE_BYTES]
+            if self._heard is not None:
+                self._heard(piece.decode(errors="replace"))
             self._lines.append(piece)
             self.next += 1
             self._size_bytes += len(piece) + LINE_COST_BYTES

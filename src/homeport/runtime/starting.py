@@ -67,7 +67,7 @@ def engine_of(model: ModelSettings, machine: Machine) -> EngineName:
     return starting.engine_for(model, files_of(model), machine)
 
 
-def command_for(model: ModelSettings, machine: Machine, port: int, api_key: str) -> Command:
+def command_for(model: ModelSettings, machine: Machine, port: int, api_key: str | None) -> Command:
     """Return how to start ``model`` on ``port``, by the runner that it names.
 
     Raises ``ConfigError`` when the model cannot be read, nothing here can start it, or what would
