@@ -45,7 +45,7 @@ from homeport.stack.proxy import (
     Tell,
     Wanted,
 )
-from homeport.stack.serving import Run, Serving, command, serving
+from homeport.stack.serving import Run, Serving, as_it_ran, command, serving
 
 SAID_LINES: Final = 12
 """Of a process that died, shown with the error: a traceback's end."""
@@ -94,8 +94,10 @@ class Background:
         with alone(self._folder, tell):
             return self._stop(tell)
 
-    def restart(self, wanted: Wanted, tell: Tell) -> Started:
-        call = serving(wanted, self._env)
+    def restart(self, wanted: Wanted | None, tell: Tell) -> Started:
+        record = self._record()
+        ran = as_it_ran(record.run if record else None)
+        call = serving(ran if wanted is None else wanted, self._env)
         with alone(self._folder, tell):
             self._stop(tell)
             return self._start(call, tell)
@@ -251,11 +253,7 @@ class Background:
         return Health(checks=(nearby.check(GATEWAY, url),))
 
     def logs(self, *, lines: int, follow: bool, service: str | None = None) -> Iterator[str]:
-        if service not in (None, GATEWAY):
-            raise StackError(
-                f"there is no {service} here: homeport runs without containers",
-                hint=f"`homeport logs {service}` shows what a model's engine says",
-            )
+        nearby.refuse_service(service)
         if follow:
             return log_file.followed(self.log, lines)
         return iter(log_file.last(self.log, lines))

@@ -16,7 +16,7 @@ import psutil
 
 from homeport.runtime import running
 from homeport.stack import ports
-from homeport.stack.proxy import Check, StackError, Started, Tell
+from homeport.stack.proxy import GATEWAY, Check, StackError, Started, Tell
 from homeport.stack.serving import PORT, Run, differences
 
 ANSWER_S: Final = 5.0
@@ -107,6 +107,15 @@ def refuse_taken(port: int, places: Iterable[Path]) -> None:
         f"port {port} is taken by {holder}",
         hint=f"stop that, or choose another port: {other}, or server.port in config.yaml",
     )
+
+
+def refuse_service(name: str | None) -> None:
+    """Raises ``StackError`` for a member that there is in containers only."""
+    if name not in (None, GATEWAY):
+        raise StackError(
+            f"there is no {name} here: homeport runs without containers",
+            hint=f"`homeport logs {name}` shows what a model's engine says",
+        )
 
 
 def as_wanted(pid: int, runs: Run, wanted: Run, places: Iterable[Path]) -> Started:

@@ -33,6 +33,7 @@ NO_STORE: Final = "off"
 OF_CONTAINERS: Final = (
     *("HOMEPORT_DB_PASSWORD", "GRAFANA_ADMIN_PASSWORD", "HOMEPORT_UID", "HOMEPORT_GID"),
     *("HOMEPORT_MODELS", "LITELLM_PORT", "PROMETHEUS_PORT", "GRAFANA_PORT"),
+    *("HOMEPORT_LITELLM_URL", "HOMEPORT_INTERNAL_KEY", "LITELLM_DB_PASSWORD"),
 )
 OF_CONTAINERS_PREFIXES: Final = ("COMPOSE_", "LLAMA_")
 """Variables of ``services/.env`` that say nothing to a homeport beside no containers. Secrets of others
@@ -131,6 +132,13 @@ def _serving(wanted: Wanted, env: Mapping[str, str], stored: Mapping[str, str]) 
     debug = ("--log-level", "debug") if wanted.debug else ()
     asked = frozenset(ours) | merged.asked
     return Serving(run=run, arguments=("serve", *flags, *debug), env=dict(merged), asked=asked)
+
+
+def as_it_ran(run: Run | None) -> Wanted:
+    """What was wanted of one that runs, or ran last."""
+    if run is None:
+        return Wanted()
+    return Wanted(profile=run.profile, no_db=run.no_db, debug=run.debug)
 
 
 def differences(runs: Run, wanted: Run) -> list[str]:
