@@ -7,6 +7,7 @@ import pytest
 ASKED_FOR = {
     "slow_client": ("--slow-clients", "a long one: `make test-clients` runs it"),
     "slow_engines": ("--slow-engines", "a long one: `make test-engines` runs it"),
+    "slow_containers": ("--slow-containers", "a long one: `make test-containers` runs it"),
     "slow_store": ("--slow-store", "takes a minute or two: `make test-store` runs it"),
     "slow_litellm": ("--litellm", "installs LiteLLM (700 MB): `make test-litellm` runs it"),
     "slow_vllm": ("--vllm", "installs vLLM (3.5 GB): `make test-vllm` runs it"),

@@ -4,13 +4,14 @@
 for what. So it runs beside us, while we look at the containers and tell. What a container is and how it
 is, Docker itself is asked (``docker inspect``), by the labels that Compose gives.
 
-A container that runs is never replaced by ``start``: Compose's own sum of its settings
-(``com.docker.compose.config-hash``) tells whether it is as it is wanted.
+A container that runs is never replaced by ``start``: Compose is asked first what it would do
+(``--dry-run``), and only Compose knows whether settings and image are still those.
 """
 
 import json
+import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from subprocess import Popen
@@ -55,6 +56,10 @@ PORTS: Final = {
 """The variable of ``.env`` that says where a service is reached on this machine."""
 
 
+_RECREATE: Final = re.compile(r"Container (\S+)\s+Recreate$")
+"""In what a dry run says."""
+
+
 class Service(msgspec.Struct, frozen=True, kw_only=True):
     """One service of the compose file, as Compose reads it."""
 
@@ -67,7 +72,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
 class Container(msgspec.Struct, frozen=True, kw_only=True):
     """A container of the stack, as ``docker inspect`` tells it."""
 
-    id: str
+    name: str
     service: str
     status: str
     """``created``, ``running``, ``restarting``, ``exited``, ``dead``, …"""
@@ -77,8 +82,8 @@ class Container(msgspec.Struct, frozen=True, kw_only=True):
     restarts: int
     since: datetime | None
     ports: tuple[str, ...]
-    settings: str
-    """Compose's sum of them."""
+    wanted: str
+    """What ``start`` was told, as JSON."""
     last_check: str
     """What its health check said last."""
 
@@ -141,25 +146,34 @@ class Compose:
 
     def start(self, wanted: Wanted, tell: Tell) -> Started:
         self._check()
-        env = self._env(wanted)
-        services = [s for s in self.services() if not (wanted.no_db and s.name == DATABASE)]
-        there = {container.service: container for container in self._containers()}
-        self._refuse_others(services, there, env)
-        if all(there.get(s.name) and there[s.name].is_up for s in services):
-            return Started(url=self._url(services), was_running=True)
-        self._check_ports(services, there)
-        words = ["--no-deps"] if wanted.no_db else []
-        names = [service.name for service in services]
-        begun = datetime.now(UTC)
-        with self._docker.compose("up", "--detach", *words, *names, env=env) as process:
-            self._wait(names, process, begun, tell)
-        return Started(url=self._url(services), was_running=False)
+        return self._start(wanted, tell, cuts_off=False)
 
-    def restart(self, wanted: Wanted, tell: Tell) -> Started:
+    def restart(self, wanted: Wanted | None, tell: Tell) -> Started:
         self._check()
         self.services()  # a compose file with errors stops nothing
+        if wanted is None:
+            ran = next((c.wanted for c in self._containers() if c.service == GATEWAY), "")
+            wanted = msgspec.json.decode(ran, type=Wanted) if ran else Wanted()
         self.stop(tell)
-        return self.start(wanted, tell)
+        return self._start(wanted, tell, cuts_off=True)
+
+    def _start(self, wanted: Wanted, tell: Tell, *, cuts_off: bool) -> Started:
+        services = [s for s in self.services() if not (wanted.no_db and s.name == DATABASE)]
+        up = ("up", "--detach", *["--no-deps"] * wanted.no_db)
+        names = [service.name for service in services]
+        env = self._env(wanted)
+        there = {container.service: container for container in self._containers()}
+        if not cuts_off:
+            # Without dependencies: a dry run would wait for them to become healthy.
+            plan = self._docker.composed("up", "--dry-run", "-d", "--no-deps", *names, env=env)
+            self._refuse_others(there.values(), plan)
+        if all(there.get(name) and there[name].is_up for name in names):
+            return Started(url=self._url(services), was_running=True)
+        self._check_ports(services, there)
+        begun = datetime.now(UTC)
+        with self._docker.compose(*up, *names, env=env) as process:
+            self._wait(names, process, begun, tell)
+        return Started(url=self._url(services), was_running=False)
 
     def stop(self, tell: Tell, *, stop_db: bool = False) -> bool:
         self._check()
@@ -186,27 +200,24 @@ class Compose:
 
     def _env(self, wanted: Wanted) -> dict[str, str]:
         """What is different for this run; the rest is in ``.env``."""
-        env = {}
+        if wanted == Wanted():
+            return {}
+        env = {"HOMEPORT_WANTED": msgspec.json.encode(wanted).decode()}
         if wanted.profile is not None:
             env["HOMEPORT_PROFILE"] = wanted.profile
         if wanted.debug:
             env["HOMEPORT_LOG_LEVEL"] = "debug"
         if wanted.no_db:
-            env["HOMEPORT_STORE_URL"] = ""  # the gateway's own file, in its volume
+            env["HOMEPORT_STORE_URL"] = "off"
         return env
 
-    def _refuse_others(
-        self, services: list[Service], there: Mapping[str, Container], env: Mapping[str, str]
-    ) -> None:
-        """Raises ``StackError`` when one runs that is not as it is wanted."""
-        for service in services:
-            container = there.get(service.name)
-            if container is None or container.status != "running":
-                continue
-            said = self._docker.composed("config", "--hash", service.name, env=env)
-            if said and said[-1].split()[-1] != container.settings:
+    def _refuse_others(self, there: Iterable[Container], plan: Sequence[str]) -> None:
+        """Raises ``StackError`` when Compose would replace a container that runs."""
+        replaced = {match[1] for line in plan if (match := _RECREATE.search(line))}
+        for container in there:
+            if container.status == "running" and container.name in replaced:
                 raise StackError(
-                    f"{service.name} runs already, with other settings",
+                    f"{container.service} runs already, with other settings or of another image",
                     hint="to take up the new ones: `homeport proxy restart`",
                 )
 
@@ -360,7 +371,7 @@ def _container(found: Mapping[str, Any]) -> Container:
     when = state["StartedAt"] if state["Status"] == "running" else state["FinishedAt"]
     oneoff = labels.get("com.docker.compose.oneoff") == "True"
     return Container(
-        id=found["Id"],
+        name=found["Name"].removeprefix("/"),
         service="" if oneoff else labels.get("com.docker.compose.service", ""),
         status=state["Status"],
         health=health.get("Status", "").replace("none", ""),
@@ -376,7 +387,7 @@ def _container(found: Mapping[str, Any]) -> Container:
                 }
             )
         ),
-        settings=labels.get("com.docker.compose.config-hash", ""),
+        wanted=labels.get("homeport.wanted", ""),
         last_check=str(log[-1].get("Output", "")).strip().rpartition("\n")[2],
     )
 
