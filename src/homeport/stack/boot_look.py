@@ -131,7 +131,11 @@ def _context_tokens(model: ModelSettings) -> int | None:
     files = starting.files_of(model)
     if model.args or files is None or not files.head:
         return None
-    trained = gguf.read(files.head).context_length
+    try:
+        trained = gguf.read(files.head).context_length
+    except ConfigError as error:
+        error.where = files.path
+        raise
     asked = model.ctx or DEFAULT_CTX
     return min(asked, trained) if trained is not None else None
 

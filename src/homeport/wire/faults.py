@@ -214,13 +214,20 @@ def _overflow(message: str, numbers: dict[str, int]) -> ClientError:
     return ClientError("context_overflow", message, tokens=(max(prompt or 0, limit + 1), limit))
 
 
+_LITELLM_UNREACHED = re.compile(
+    # 1.109.1, by aiohttp's words and by httpx's.
+    r"litellm\.\w+: .*(?:Cannot connect to host|Connection refused|Connection error)",
+    re.DOTALL,
+)
+
+
 def fault_from_engine(status: int, body: bytes, *, retry_after: str | None = None) -> RequestFault:
     """What an engine's error answer means for our client.
 
     1. An overflow, in any words: the client's fault, in the client's words.
     2. 400, 404, 409, 413, 415, 422: the client's fault, the engine's message kept.
     3. 401, 403: the engine refused *our* key; the client can do nothing about that.
-    4. 429, 503, 529: try later.
+    4. 429, 503, 529: try later; and where LiteLLM did not reach its upstream, which it calls 500.
     5. Anything else: the engine failed.
     """
     message, details = engine_message(body)
@@ -244,6 +251,8 @@ def fault_from_engine(status: int, body: bytes, *, retry_after: str | None = Non
         case 429:  # case 4
             return UpstreamError("rate_limit", message, retry_after_s=_seconds(retry_after, 1))
         case 503:
+            return UpstreamError("unavailable", message, retry_after_s=_seconds(retry_after, 2))
+        case 500 if _LITELLM_UNREACHED.match(message):
             return UpstreamError("unavailable", message, retry_after_s=_seconds(retry_after, 2))
         case 529:  # Anthropic's own
             return UpstreamError("overloaded", message, retry_after_s=_seconds(retry_after, 2))
