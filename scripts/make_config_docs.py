@@ -51,6 +51,7 @@ text of at most {FILE_BYTES // 1024} KiB.
 | `HOMEPORT_METRICS_TOKEN` | `server.metrics_token` |
 | `HOMEPORT_ALLOWED_HOSTS` | more `server.allowed_hosts`, with commas between them |
 | `HOMEPORT_STORE_URL` | `store.url` |
+| `HOMEPORT_LITELLM_URL` | a LiteLLM that somebody else starts, as the [container stack](litellm.md#in-the-container-stack) does. homeport's key there is `LITELLM_MASTER_KEY`, its key here `HOMEPORT_INTERNAL_KEY` |
 | `HOMEPORT_UPSTREAM` | `--upstream`; several with commas between them. The flag wins |
 | `MAX_TOKENS` | `server.limits.max_tokens` |
 | `MLX_DYNAMIC_PORT` | `port` of the default model, whichever engine serves it |

@@ -167,7 +167,8 @@ class App:
             StoreMetrics(self._recorder, metrics.registry)
             self._recorder.start()
         self._admin = Admin(self._directory, self._fleet, news, self._reload)
-        own_key, internal_key = keys.new_key(), keys.new_key()
+        own_key, elsewhere = keys.new_key(), self._settings.litellm.elsewhere
+        internal_key = keys.new_key() if elsewhere is None else elsewhere.internal_key
         gateway = Gateway(
             self._settings.server,
             self._directory,
@@ -204,7 +205,11 @@ class App:
             data_home=self._data_home,
         )
         self._beside = Beside(
-            litellm, fleet=self._fleet, directory=self._directory, managed=managed
+            litellm,
+            fleet=self._fleet,
+            directory=self._directory,
+            managed=managed,
+            fetch=self._client.fetch,
         )
         self._roster = Roster(
             self._settings,

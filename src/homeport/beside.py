@@ -4,6 +4,9 @@ LiteLLM is an engine of the fleet and nobody's model: it takes no memory from ot
 stopped to make room, and stands in the directory by itself. What it is told
 (``engines.litellm_proxy.Plan``) follows from the settings; when that has changed, another one takes
 its place.
+
+One that somebody else starts is a server like others, asked where it is and asked again while it is
+down. Where it is comes from the environment, which does not change.
 """
 
 from typing import Protocol
@@ -15,6 +18,8 @@ from homeport.runtime.fleet import Fleet
 from homeport.runtime.instance import Instance
 from homeport.runtime.litellm import LiteLLM
 from homeport.runtime.managed import CommandFor, ManagedInstance
+from homeport.runtime.probe import Fetch
+from homeport.runtime.remote import RemoteInstance
 from homeport.runtime.via import ViaInstance
 from homeport.server.directory import Directory
 from homeport.spec import ModelSettings, Settings
@@ -44,9 +49,15 @@ class Beside:
     """The calls belong to the thread of the event loop."""
 
     def __init__(
-        self, litellm: LiteLLM, *, fleet: Fleet, directory: Directory, managed: Managed
+        self,
+        litellm: LiteLLM,
+        *,
+        fleet: Fleet,
+        directory: Directory,
+        managed: Managed,
+        fetch: Fetch,
     ) -> None:
-        self._litellm, self._managed = litellm, managed
+        self._litellm, self._managed, self._fetch = litellm, managed, fetch
         self._fleet, self._directory = fleet, directory
         self.plan: Plan | None = None
 
@@ -59,15 +70,20 @@ class Beside:
         if plan == self.plan:
             return
         before, self.plan = self._directory.litellm, plan
+        if plan is not None and plan.settings.elsewhere is not None:
+            self._directory.litellm = before or RemoteInstance(plan.model, self._fetch)
+            return
         self._directory.litellm = None if plan is None else self._made(plan)
-        if before is not None:
+        if isinstance(before, ManagedInstance):
             self._fleet.retire(before)
 
     @property
     def not_installed(self) -> Plan | None:
         """What has to be installed before it can start."""
         plan = self.plan
-        return plan if plan is not None and not self._litellm.is_installed(plan) else None
+        if plan is None or plan.settings.elsewhere is not None:
+            return None
+        return None if self._litellm.is_installed(plan) else plan
 
     def via(self, model: ModelSettings, native: Instance | None) -> ViaInstance:
         """A model that is reached through it; ``native`` serves it otherwise."""

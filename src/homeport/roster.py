@@ -128,8 +128,9 @@ class Roster:
         """What is asked for before anybody comes: the default model, and what says ``preload``."""
         first = [self.default] if self.default is not None else []
         preloaded = [i for model, i in self._configured.items() if model.preload]
-        litellm = [self._directory.litellm] if self._directory.litellm is not None else []
-        return list(dict.fromkeys([*litellm, *first, *preloaded]))
+        litellm = self._directory.litellm
+        started = [litellm] if isinstance(litellm, ManagedInstance) else []
+        return list(dict.fromkeys([*started, *first, *preloaded]))
 
     def apply(self, settings: Settings) -> Change:
         """Takes up a new configuration; only what has changed is touched."""
@@ -251,9 +252,8 @@ class Roster:
         try:
             while True:
                 self.ask_upstreams()
-                remotes = (
-                    i for i in self._directory.instances.values() if isinstance(i, RemoteInstance)
-                )
+                known = (*self._directory.instances.values(), self._directory.litellm)
+                remotes = (i for i in known if isinstance(i, RemoteInstance))
                 down = [remote for remote in remotes if remote.endpoint is None]
                 for remote in down:
                     remote.start()

@@ -266,6 +266,19 @@ class Defaults(msgspec.Struct, frozen=True, kw_only=True):
     backends: tuple[tuple[BackendName, BackendDefaults], ...] = ()
 
 
+class LiteLLMElsewhere(msgspec.Struct, frozen=True, kw_only=True):
+    """A LiteLLM that somebody else starts, by the rules of the one that homeport starts itself."""
+
+    base_url: str
+    api_key: str
+    """homeport's key there."""
+    internal_key: str
+    """Its key here."""
+
+    def __repr__(self) -> str:  # shows no key
+        return f"LiteLLMElsewhere({self.base_url!r})"
+
+
 class LiteLLMSettings(msgspec.Struct, frozen=True, kw_only=True):
     """LiteLLM's proxy beside homeport (``engines.litellm_proxy`` has what is not set)."""
 
@@ -279,6 +292,8 @@ class LiteLLMSettings(msgspec.Struct, frozen=True, kw_only=True):
     runner: RunnerName | None = None
     image: str | None = None
     env: tuple[tuple[str, str], ...] = ()
+    elsewhere: LiteLLMElsewhere | None = None
+    """Where it is not homeport that starts it; then only ``alias`` counts of the rest."""
 
 
 class SearchAccount(msgspec.Struct, frozen=True, kw_only=True):

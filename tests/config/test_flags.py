@@ -202,6 +202,37 @@ def test_variables_for_containers(folder: Path) -> None:
     assert by_flag.upstreams == ("http://h/v1",)
 
 
+ELSEWHERE = {
+    "HOMEPORT_LITELLM_URL": "http://litellm:4444",
+    "LITELLM_MASTER_KEY": "sk-there",
+    "HOMEPORT_INTERNAL_KEY": "sk-here",
+}
+
+
+def test_a_litellm_that_somebody_else_starts(file: Path) -> None:
+    found = load.settings(file, ELSEWHERE)
+    elsewhere = found.litellm.elsewhere
+    assert found.litellm.enabled
+    assert elsewhere is not None
+    assert elsewhere.base_url == "http://litellm:4444/v1"
+    assert (elsewhere.api_key, elsewhere.internal_key) == ("sk-there", "sk-here")
+    assert "sk-" not in repr(found.litellm)
+    assert load.settings(file, {**ELSEWHERE, "HOMEPORT_LITELLM_URL": ""}).litellm.elsewhere is None
+
+
+@pytest.mark.parametrize("missing", ["LITELLM_MASTER_KEY", "HOMEPORT_INTERNAL_KEY"])
+def test_a_litellm_elsewhere_needs_both_keys(missing: str, file: Path) -> None:
+    error = wrong(file, {name: value for name, value in ELSEWHERE.items() if name != missing})
+    assert error.where == "HOMEPORT_LITELLM_URL"
+    assert missing in error.message
+
+
+def test_what_is_said_of_a_litellm_that_homeport_starts(file: Path) -> None:
+    error = wrong(file, ELSEWHERE, litellm_port=4001)
+    assert error.where == "--litellm-port"
+    assert "HOMEPORT_LITELLM_URL" in error.message
+
+
 def test_empty_variables_are_not_set(folder: Path) -> None:
     file = folder / "c.yaml"
     file.write_text(FOR_CONTAINERS)

@@ -15,11 +15,12 @@ from msgspec.structs import replace
 from homeport.config import values
 from homeport.config.model_rules import misfits
 from homeport.config.problems import CollectedConfigError, WrongValueError, near
-from homeport.engines import hub_files
+from homeport.engines import hub_files, litellm_proxy
 from homeport.errors import ConfigError
 from homeport.spec import (
     BackendDefaults,
     EngineName,
+    LiteLLMElsewhere,
     LiteLLMSettings,
     ModelSettings,
     RunnerName,
@@ -32,6 +33,8 @@ MODEL_PORTS: Final = ("MLX_DYNAMIC_PORT", "MLX_AUTOCOMPLETE_PORT")
 """Ports of the default and of the autocomplete model's engine."""
 MASTER_KEYS: Final = ("HOMEPORT_MASTER_KEY", "LITELLM_MASTER_KEY")
 """The master key; the first that is set."""
+LITELLM_URL: Final = "HOMEPORT_LITELLM_URL"
+"""A LiteLLM that somebody else starts."""
 UPSTREAM_LIST: Final = "HOMEPORT_UPSTREAM"
 """What ``--upstream`` says, as a list with commas."""
 
@@ -135,9 +138,11 @@ def _litellm(flags: Overrides, base: Settings, check: "_Checks") -> LiteLLMSetti
     port = check.one("--litellm-port", _text(flags.litellm_port), values.port)
     alias = check.one("--litellm-alias", flags.litellm_alias, values.model_id)
     version = check.one("--litellm-version", flags.litellm_version, values.image_tag)
+    elsewhere = _litellm_elsewhere(check)
     merged = replace(
         said,
-        enabled=_or(flags.with_litellm, said.enabled),
+        enabled=elsewhere is not None or _or(flags.with_litellm, said.enabled),
+        elsewhere=elsewhere,
         port=port or said.port or common.port,
         alias=alias or said.alias or common.alias,
         version=version or said.version or common.version,
@@ -147,9 +152,24 @@ def _litellm(flags: Overrides, base: Settings, check: "_Checks") -> LiteLLMSetti
     )
     given = {"--litellm-port": port, "--litellm-alias": alias, "--litellm-version": version}
     for flag, value in given.items():
+        if value is not None and elsewhere is not None and flag != "--litellm-alias":
+            check.wrong(flag, f"LiteLLM runs elsewhere, as {LITELLM_URL} says", "leave one out")
         if value is not None and not merged.enabled:
             check.wrong(flag, "speaks of LiteLLM, which is not wanted", "add --with-litellm")
     return merged
+
+
+def _litellm_elsewhere(check: "_Checks") -> LiteLLMElsewhere | None:
+    """What the environment says of a LiteLLM that homeport does not start: all or nothing."""
+    url = check.variable(LITELLM_URL, values.base_url)
+    if url is None:
+        return None
+    names = (litellm_proxy.OWN_KEY, litellm_proxy.INTERNAL_KEY)
+    own, internal = (check.variable(name, values.key) for name in names)
+    for name, key in zip(names, (own, internal), strict=True):
+        if key is None:
+            check.wrong(LITELLM_URL, f"needs {name} as well", "both sides have the same keys")
+    return LiteLLMElsewhere(base_url=url, api_key=own or "", internal_key=internal or "")
 
 
 Elsewhere = Literal["none", "found", "upstreams"]

@@ -1,10 +1,12 @@
 """LiteLLM's proxy as an engine: what it is told about our models, and how it is started. Pure.
 
-It stands beside homeport, not in front of it or behind it:
+It stands beside homeport, not in front of it or behind it; homeport starts it, or somebody else
+does who gives both the same keys (``LiteLLMElsewhere``: the container stack):
 
-* What it knows of a model of ours is homeport's own address, with a key that was made for this run
-  (``INTERNAL_KEY``). A request with that key is never given to LiteLLM again, so that nothing goes
-  round in circles, and it meets the same leases, slots and switches as every other.
+* What it knows of a model of ours is homeport's own address, with a key of its own (``INTERNAL_KEY``),
+  made for each run where homeport starts it. A request with that key is never given to LiteLLM again,
+  so that nothing goes round in circles, and it meets the same leases, slots and switches as every
+  other.
 * Models ``via: litellm`` are those that homeport reaches by asking LiteLLM: providers that only LiteLLM
   reaches, or a model of ours that somebody wants to have gone through LiteLLM.
 
@@ -94,9 +96,22 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return self.settings.version in (None, VERSION)
 
     @property
+    def listed(self) -> tuple[str, ...]:
+        """All models that it is told of."""
+        return (self.alias, *self.ids, *(name for name, _ in self.beyond))
+
+    @property
     def model(self) -> ModelSettings:
         """Its instance's settings: it never makes room for anybody."""
-        runner = self.settings.runner
+        runner, elsewhere = self.settings.runner, self.settings.elsewhere
+        if elsewhere is not None:
+            return ModelSettings(
+                id=NAME,
+                engine="litellm",
+                upstream=elsewhere.base_url,
+                upstream_model=self.alias,
+                api_key=elsewhere.api_key,
+            )
         return ModelSettings(
             id=NAME, engine="litellm", port=self.port, pinned=True, preload=True, runner=runner
         )
@@ -241,7 +256,7 @@ def command(plan: Plan, place: Place, env: Mapping[str, str], port: int, api_key
         f"{URL}_V1": f"{place.url}/v1",
         INTERNAL_KEY: place.internal_key,
         OWN_KEY: api_key,
-        LISTED: msgspec.json.encode([plan.alias, *plan.ids, *(i for i, _ in plan.beyond)]).decode(),
+        LISTED: msgspec.json.encode(plan.listed).decode(),
         **without_proxy(env),
     }
     arguments = ("--host", settings.host, "--port", str(port), "--num_workers", "1")

@@ -35,8 +35,10 @@ KEY = {"authorization": "Bearer " + os.environ["HOMEPORT_INTERNAL_KEY"]}
 OWN_KEY = os.environ["LITELLM_MASTER_KEY"]
 """homeport itself comes with it."""
 
-LISTED = frozenset(json.loads(os.environ["HOMEPORT_LISTED"]))
-"""The models that homeport has told LiteLLM of."""
+_listed = os.environ.get("HOMEPORT_LISTED")
+LISTED = None if _listed is None else frozenset(json.loads(_listed))
+"""The models that homeport has told LiteLLM of. None by a configuration that is not homeport's: then
+names mean what stands there."""
 
 JUDGED = ("host", "origin", "authorization", "x-api-key", "api-key")
 """Headers by which homeport lets somebody in."""
@@ -87,6 +89,8 @@ class Homeport(CustomLogger):  # type: ignore[misc]  # mypy does not see LiteLLM
         task = asyncio.current_task()
         if task is not None and task in _requests and not data.get("stream"):
             begin(ended_when_left(_requests[task], task))
+        if LISTED is None:
+            return data
         asked = {"model": data.get("model") or "", "call_type": call_type}
         try:
             answer = await _client.post(URL + "model", headers=KEY, json=asked)
@@ -106,7 +110,7 @@ class Homeport(CustomLogger):  # type: ignore[misc]  # mypy does not see LiteLLM
         self, user_api_key_dict: Any, model_names: list[str]
     ) -> list[str]:
         """Without it, ``*`` is listed as all models that OpenAI ever had."""
-        return [name for name in model_names if name in LISTED]
+        return [name for name in model_names if LISTED is None or name in LISTED]
 
     async def async_log_success_event(
         self, kwargs: dict[str, Any], response_obj: Any, start_time: Any, end_time: Any

@@ -11,6 +11,7 @@ from homeport.errors import ClientError, UpstreamError
 from homeport.routing.catalog import Catalog, RequestKind, Resolution
 from homeport.runtime.instance import Instance
 from homeport.runtime.managed import ManagedInstance
+from homeport.runtime.remote import RemoteInstance
 from homeport.runtime.route import called
 from homeport.runtime.via import ViaInstance
 
@@ -27,8 +28,8 @@ class Directory:
         self._patterns: Mapping[str, str] = {}
         self.pending: tuple[str, ...] = ()
         """Upstreams whose models are not known yet, because they do not answer."""
-        self.litellm: ManagedInstance | None = None
-        """Where it runs beside us: an engine, and nobody's model."""
+        self.litellm: ManagedInstance | RemoteInstance | None = None
+        """Where it runs beside us: an engine or a server, and nobody's model."""
 
     def __repr__(self) -> str:
         return f"Directory({list(self.instances.values())!r}, pending={self.pending!r})"
