@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import itertools
 import re
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from scripts.dashboards.questions import NUMBERS, STATES
 from tests.support import grafana
 from tests.support.grafana import DASHBOARDS, PROVISIONING, STACK
 
+ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = grafana.documents()
 by_dashboard = pytest.mark.parametrize("name", DOCUMENTS)
 
@@ -129,9 +133,47 @@ def test_the_sources_are_those_of_the_stack() -> None:
     assert database["secureJsonData"] == {"password": "${HOMEPORT_DB_READER_PASSWORD}"}
 
 
-def test_dashboards_are_read_from_a_folder_of_ours() -> None:
+def test_files_lie_where_the_services_look_for_them() -> None:
+    services = loaded(STACK / "compose.yaml")["services"]
+    mounts = {
+        name: dict(
+            (where, what) for what, where, _ in (v.split(":") for v in volumes if v.endswith(":ro"))
+        )
+        for name, volumes in (
+            (name, services[name]["volumes"]) for name in ("prometheus", "grafana")
+        )
+    }
+    assert mounts["prometheus"] == {"/etc/prometheus": "./prometheus"}
+    config = loaded(STACK / "prometheus/prometheus.yml")
+    assert config["rule_files"] == ["/etc/prometheus/rules.yml"]
+    assert (STACK / "prometheus/rules.yml").exists()
     file = loaded(PROVISIONING / "dashboards/homeport.yaml")
     (provider,) = file["providers"]
     assert (file["apiVersion"], provider["type"]) == (1, "file")
-    assert provider["options"] == {"path": "/etc/grafana/dashboards"}
+    assert mounts["grafana"] == {
+        "/etc/grafana/provisioning": "./grafana/provisioning",
+        provider["options"]["path"]: "./grafana/dashboards",
+    }
     assert not provider["allowUiUpdates"], "or a new version of ours would undo the user's"
+
+
+# --- the package ----------------------------------------------------------------------------
+
+
+def test_a_wheel_has_all_of_it(tmp_path: Path) -> None:
+    """Files without a line of Python go along because they lie in the package."""
+    build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel"]
+    done = subprocess.run(
+        [*build, "--directory", str(tmp_path)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    packed = set(zipfile.ZipFile(wheel).namelist())
+    ours = [
+        path.relative_to(ROOT / "src").as_posix()
+        for part in ("grafana", "prometheus", "timescaledb")
+        for path in (STACK / part).rglob("*")
+        if path.is_file()
+    ]
+    assert len(ours) >= 8
+    assert [name for name in ours if name not in packed] == []
