@@ -23,8 +23,9 @@ import pytest
 from homeport.store.base import UsageRecord
 from homeport.store.postgres import READER, PostgresStore
 from tests.support import grafana, postgres
+from tests.support.gateway import free_port
 from tests.support.grafana import STACK, Question
-from tests.support.postgres import MissingError, Postgres
+from tests.support.postgres import MissingError, Postgres, until_up
 
 SCRIPT = STACK / "timescaledb/reader.sql"
 PASSWORD = "it's a secret"
@@ -220,6 +221,46 @@ def test_grafana_may_read_nothing_else(database: Database) -> None:
         connection.commit()
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             connection.execute("DELETE FROM homeport_usage")
+
+
+@pytest.mark.docker
+def test_the_image_makes_the_role_when_it_sets_the_database_up() -> None:
+    """As the stack mounts it, with the password in the database's environment."""
+    if (
+        shutil.which("docker") is None
+        or subprocess.run(["docker", "info"], capture_output=True).returncode
+    ):
+        pytest.skip("no Docker answers")
+    name, port = f"homeport-test-mon-db-{os.getpid()}", free_port()
+    given = {"POSTGRES_USER": "homeport", "POSTGRES_PASSWORD": "owner"}
+    given["HOMEPORT_DB_READER_PASSWORD"] = "reader"
+    started = subprocess.run(
+        [
+            *("docker", "run", "--detach", "--rm", "--name", name),
+            *("--publish", f"127.0.0.1:{port}:5432"),
+            *(word for each in given.items() for word in ("--env", "=".join(each))),
+            *("--volume", f"{SCRIPT}:/docker-entrypoint-initdb.d/020_homeport_reader.sql:ro"),
+            postgres.TIMESCALE_IMAGE,
+        ],
+        capture_output=True,
+        text=True,
+    )
+    if started.returncode:
+        pytest.skip(f"no TimescaleDB: {started.stderr.strip().splitlines()[-1]}")
+    try:
+        url = f"postgresql://homeport:owner@127.0.0.1:{port}/homeport"
+        until_up(url)
+        store = PostgresStore(url)
+        store.open()
+        store.append(records())
+        store.close()
+        with psycopg.connect(url.replace("homeport:owner", f"{READER}:reader")) as connection:
+            found = connection.execute("SELECT count(*) FROM homeport_usage").fetchone()
+            assert found == (len(records()),)
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute("SELECT * FROM homeport_capture")
+    finally:
+        subprocess.run(["docker", "rm", "--force", name], capture_output=True)
 
 
 def test_only_columns_that_the_documentation_tells() -> None:

@@ -133,24 +133,22 @@ def test_the_sources_are_those_of_the_stack() -> None:
     assert database["secureJsonData"] == {"password": "${HOMEPORT_DB_READER_PASSWORD}"}
 
 
+def mounts_of(service: str) -> dict[str, str]:
+    """By where the service finds them; what it may not write."""
+    volumes = loaded(STACK / "compose.yaml")["services"][service]["volumes"]
+    parts = [volume.split(":") for volume in volumes if volume.endswith(":ro")]
+    return {where: what for what, where, _ in parts}
+
+
 def test_files_lie_where_the_services_look_for_them() -> None:
-    services = loaded(STACK / "compose.yaml")["services"]
-    mounts = {
-        name: dict(
-            (where, what) for what, where, _ in (v.split(":") for v in volumes if v.endswith(":ro"))
-        )
-        for name, volumes in (
-            (name, services[name]["volumes"]) for name in ("prometheus", "grafana")
-        )
-    }
-    assert mounts["prometheus"] == {"/etc/prometheus": "./prometheus"}
+    assert mounts_of("prometheus") == {"/etc/prometheus": "./prometheus"}
     config = loaded(STACK / "prometheus/prometheus.yml")
     assert config["rule_files"] == ["/etc/prometheus/rules.yml"]
     assert (STACK / "prometheus/rules.yml").exists()
     file = loaded(PROVISIONING / "dashboards/homeport.yaml")
     (provider,) = file["providers"]
     assert (file["apiVersion"], provider["type"]) == (1, "file")
-    assert mounts["grafana"] == {
+    assert mounts_of("grafana") == {
         "/etc/grafana/provisioning": "./grafana/provisioning",
         provider["options"]["path"]: "./grafana/dashboards",
     }

@@ -192,13 +192,13 @@ def timescale() -> Iterator[str]:
     container = started.stdout.strip()
     try:
         url = f"postgresql://postgres:homeport@127.0.0.1:{port}/postgres"
-        _until_up(url)
+        until_up(url)
         yield url
     finally:
         subprocess.run([docker, "rm", "--force", container], capture_output=True)
 
 
-def _until_up(url: str) -> None:
+def until_up(url: str) -> None:
     """Its image starts the server twice: at first without TCP."""
     deadline = time.monotonic() + START_S
     while True:
