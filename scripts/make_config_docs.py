@@ -24,10 +24,10 @@ homeport needs no configuration file. To keep settings, write them as YAML to
 |---|---|
 | the file | `--config FILE`, `$HOMEPORT_CONFIG`, `$AUTO_INFER_LITELLM_CONFIG`, the folder's |
 | the folder of `config.yaml` | `$HOMEPORT_HOME`, `$XDG_CONFIG_HOME/homeport`, `~/.config/homeport` |
-| a setting | the command line's flag, the environment ([below](#environment)), the file, the default |
+| a setting | the command line's flag, the environment ([below](#environment)), the [profile](#profiles), the file, the default |
 
 `HOMEPORT_CONFIG` may name a file, or a folder that takes the place of the one above: its `config.yaml`
-is read, and dialect records and the like are looked for there. What homeport keeps for itself is
+is read, and profiles and dialect records are looked for there. What homeport keeps for itself is
 elsewhere and stays there: in `$HOMEPORT_HOME/state` and `$HOMEPORT_HOME/data`, else in `homeport`
 below `$XDG_STATE_HOME` (`~/.local/state`) and `$XDG_DATA_HOME` (`~/.local/share`). So the folder may
 be read-only.
@@ -50,9 +50,10 @@ text of at most {FILE_BYTES // 1024} KiB.
 | `HOMEPORT_MASTER_KEY`, else `LITELLM_MASTER_KEY` | `server.master_key` |
 | `HOMEPORT_METRICS_TOKEN` | `server.metrics_token` |
 | `HOMEPORT_ALLOWED_HOSTS` | more `server.allowed_hosts`, with commas between them |
-| `HOMEPORT_STORE_URL` | `store.url` |
+| `HOMEPORT_STORE_URL` | `store.url`; `off` is `store: off` |
 | `HOMEPORT_LITELLM_URL` | a LiteLLM that somebody else starts, as the [container stack](litellm.md#in-the-container-stack) does. homeport's key there is `LITELLM_MASTER_KEY`, its key here `HOMEPORT_INTERNAL_KEY` |
 | `HOMEPORT_UPSTREAM` | `--upstream`; several with commas between them. The flag wins |
+| `HOMEPORT_PROFILE` | `--profile`. The flag wins |
 | `MAX_TOKENS` | `server.limits.max_tokens` |
 | `MLX_DYNAMIC_PORT` | `port` of the default model, whichever engine serves it |
 | `MLX_AUTOCOMPLETE_PORT` | `port` of `autocomplete_model`, likewise |
@@ -73,6 +74,52 @@ YAML anchors work; merge keys (`<<`) and tags (`!...`) do not. Times are seconds
 ```yaml
 {EXAMPLE.rstrip()}
 ```
+
+## Profiles
+
+What you want of your models changes: the big coder with a long context by day, a small one on battery. A
+profile is a file `profiles/NAME.yaml` in the folder of `config.yaml`, and is put over the configuration:
+
+```yaml
+description: the big model for what is hard, the small one for the rest
+models:
+  big-coder:
+    hub: unsloth/Qwen3-Coder-30B-A3B-Instruct-GGUF:Q4_K_M
+    ctx: 65536
+  small-coder:
+    hub: unsloth/Qwen2.5-Coder-3B-Instruct-GGUF:Q4_K_M
+aliases:
+  claude-opus-*: big-coder
+  claude-sonnet-*: big-coder
+  claude-haiku-*: small-coder
+default_model: big-coder
+autocomplete_model: small-coder
+```
+
+```sh
+homeport profiles new coding    # writes profiles/coding.yaml, with comments
+homeport profiles list
+homeport profiles show coding   # what it comes to, together with config.yaml
+homeport serve --profile coding # or HOMEPORT_PROFILE=coding
+```
+
+It has the keys of this page and a `description`, and may be all there is. Together they mean:
+
+- A value or a list of the profile takes the place of the configuration's.
+- Sections are merged key by key; mappings whose names you choose (`models`, `aliases`, `env`) name by name.
+  So `models: {{qwen3-8b: {{ctx: 65536}}}}` changes that alone. Names that only the profile has come first.
+- Another source of a model (`path`, `hub`, `command`, `upstream`) takes the place of the first, and what
+  does not go with it is left out.
+- The `models` of a route, and `web_search`, are one value.
+- Nothing is taken away: a model that nobody asks for is not started.
+- Relative paths start at the file that they stand in.
+
+These are the same with every profile, and an error there: `server` but for its `limits`, `store`, `host` and
+`port` of `litellm`. A profile does not go over a file of LiteLLM's.
+
+`homeport config check` checks every profile over the configuration too, with `--profile` that one; errors name
+the file that says the thing. A [reload](running.md#reload) reads the profile anew. `homeport config schema
+--profile` is the JSON Schema of profiles.
 
 ## In an editor
 

@@ -202,6 +202,11 @@ def test_variables_for_containers(folder: Path) -> None:
     assert by_flag.upstreams == ("http://h/v1",)
 
 
+def test_the_store_may_be_off_by_the_environment(file: Path) -> None:
+    assert load.settings(file, {"HOMEPORT_STORE_URL": ""}).store.enabled
+    assert not load.settings(file, {"HOMEPORT_STORE_URL": "off"}).store.enabled
+
+
 ELSEWHERE = {
     "HOMEPORT_LITELLM_URL": "http://litellm:4444",
     "LITELLM_MASTER_KEY": "sk-there",

@@ -229,6 +229,17 @@ def test_choices_of_the_stack_hold_here_too(home: Home) -> None:
     assert "its-own-master-key" not in " ".join(home.process.cmdline())
 
 
+def test_without_usage_for_this_run(home: Home) -> None:
+    url = home.start(Wanted(no_db=True))
+    assert chat(url) == 200
+    assert home.proxy().status().members[0].detail.endswith("no usage store")
+    home.proxy().stop(home.tell)
+    assert not list((home.folder / "state").rglob("*.db"))
+    home.start()
+    home.proxy().stop(home.tell)
+    assert list((home.folder / "state").rglob("*.db"))
+
+
 # --- races ------------------------------------------------------------------------------------
 
 

@@ -25,6 +25,7 @@ from homeport.spec import (
     ModelSettings,
     RunnerName,
     Settings,
+    StoreSettings,
 )
 
 T = TypeVar("T")
@@ -35,6 +36,9 @@ MASTER_KEYS: Final = ("HOMEPORT_MASTER_KEY", "LITELLM_MASTER_KEY")
 """The master key; the first that is set."""
 LITELLM_URL: Final = "HOMEPORT_LITELLM_URL"
 """A LiteLLM that somebody else starts."""
+STORE_URL: Final = "HOMEPORT_STORE_URL"
+NO_STORE: Final = "off"
+"""As its value: what ``store: off`` says in the file."""
 UPSTREAM_LIST: Final = "HOMEPORT_UPSTREAM"
 """What ``--upstream`` says, as a list with commas."""
 
@@ -74,7 +78,7 @@ def over(base: Settings, flags: Overrides, place: values.Place) -> Settings:
     master_keys = [check.variable(name, values.key) for name in MASTER_KEYS]
     metrics_token = check.variable("HOMEPORT_METRICS_TOKEN", values.key)
     more_hosts = check.listed("HOMEPORT_ALLOWED_HOSTS", values.host)
-    database = check.variable("HOMEPORT_STORE_URL", values.database)
+    store = _store(base.store, check)
     litellm = _litellm(flags, base, check)
     flagged = _flagged_models(flags, check)
     models = _models(flagged, base.models)
@@ -99,9 +103,18 @@ def over(base: Settings, flags: Overrides, place: values.Place) -> Settings:
         default_model=default or (flagged[0].id if flagged else base.default_model),
         autocomplete_model=autocomplete or base.autocomplete_model,
         strict_models=_or(flags.strict_models, base.strict_models),
-        store=replace(base.store, url=database or base.store.url),
+        store=store,
         upstreams=upstreams,
     )
+
+
+def _store(said: StoreSettings, check: "_Checks") -> StoreSettings:
+    """Where usage is remembered, or ``off``: in one variable, since a program that starts homeport
+    decides both at once."""
+    if check.place.env.get(STORE_URL) == NO_STORE:
+        return replace(said, enabled=False)
+    url = check.variable(STORE_URL, values.database)
+    return said if url is None else replace(said, url=url)
 
 
 def names_upstreams(flags: Overrides, place: values.Place) -> bool:

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from homeport.config import load
-from homeport.config.flags import Overrides
+from homeport.config.flags import NO_STORE, STORE_URL, UPSTREAM_LIST, Overrides
 from homeport.errors import ConfigError
 from homeport.stack import env_file
 from homeport.stack.layout import Layout
@@ -26,13 +26,11 @@ from homeport.stack.proxy import StackError, Wanted
 PORT: Final = "HOMEPORT_PORT"
 BIND: Final = "HOMEPORT_BIND"
 PROFILE: Final = "HOMEPORT_PROFILE"
-UPSTREAM: Final = "HOMEPORT_UPSTREAM"
-STORE_URL: Final = "HOMEPORT_STORE_URL"
-NO_STORE: Final = "off"
 
 OF_CONTAINERS: Final = (
     *("HOMEPORT_DB_PASSWORD", "GRAFANA_ADMIN_PASSWORD", "HOMEPORT_UID", "HOMEPORT_GID"),
-    *("HOMEPORT_MODELS", "LITELLM_PORT", "PROMETHEUS_PORT", "GRAFANA_PORT"),
+    *("HOMEPORT_MODELS", "HOMEPORT_LITELLM_URL", "HOMEPORT_INTERNAL_KEY"),
+    *("LITELLM_PORT", "PROMETHEUS_PORT", "GRAFANA_PORT"),
     *("HOMEPORT_LITELLM_URL", "HOMEPORT_INTERNAL_KEY", "LITELLM_DB_PASSWORD"),
 )
 OF_CONTAINERS_PREFIXES: Final = ("COMPOSE_", "LLAMA_")
@@ -175,7 +173,7 @@ def _for_us(stored: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     for name, value in stored.items():
         if name in OF_CONTAINERS or name.startswith(OF_CONTAINERS_PREFIXES):
             continue
-        yield name, ",".join(_reachable(value.split(","))) if name == UPSTREAM else value
+        yield name, ",".join(_reachable(value.split(","))) if name == UPSTREAM_LIST else value
 
 
 def _reachable(urls: Iterable[str]) -> Iterator[str]:
