@@ -415,3 +415,41 @@ def test_a_log_that_cannot_be_written_is_told(home: Home) -> None:
     with pytest.raises(StackError, match="cannot be written"):
         home.start()
     assert log_file.place_of(home.proxy().log.parent / "none") == (0, 0)
+
+
+# --- as it is typed ---------------------------------------------------------------------------
+
+
+def test_the_commands(home: Home) -> None:
+    def typed(*words: str, status: int = 0) -> tuple[str, str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "homeport", "proxy", *words],
+            env=home.env,
+            capture_output=True,
+            text=True,
+            timeout=WITHIN_S,
+        )
+        assert done.returncode == status, done.stderr
+        return done.stdout, done.stderr
+
+    assert "it does not run" in typed("health", status=1)[0]
+    out, err = typed("start", "--local", "--json")
+    started = json.loads(out)
+    assert started["was_running"] is False
+    assert err.startswith("--local: homeport as a process in the background\n")
+    out, err = typed("start")
+    assert "homeport was started as a process in the background" in err
+    assert f"homeport runs already: {started['url']}" in err
+    (gateway,) = json.loads(typed("status", "--json")[0])["members"]
+    assert (gateway["state"], gateway["health"]) == ("running", "healthy")
+    assert "gateway" in typed("status")[0]
+    assert typed("health")[0].startswith("healthy")
+    assert f"homeport listens on {started['url']}" in typed("logs")[0]
+    assert "homeport proxy restart" in typed("start", "--debug", status=1)[1]
+    typed("restart", "--debug")
+    typed("restart")
+    assert "debug" in home.process.cmdline(), "without options it runs as it ran"
+    assert typed("stop")[1].endswith("stopped\n")
+    assert typed("stop")[1] == "nothing runs\n"
+    home.config.write_text("models: 7")
+    assert "error: " in typed("start", status=2)[1]

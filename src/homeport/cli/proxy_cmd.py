@@ -33,8 +33,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 def proxy() -> None:
     """Start, stop and watch the homeport of this machine, with all that belongs to it.
 
-    In containers where `homeport install` has been run and Docker answers, else as a process in the
-    background.
+    In containers where `homeport install` has been run and there is a Docker, else in the background:
+    as a systemd user unit, or as a process.
     """
 
 
@@ -63,7 +63,7 @@ def start(local: bool, no_db: bool, debug: bool, profile: str | None, as_json: b
     One that runs already as it is wanted stays; one that runs otherwise is an error, since a start cuts
     nobody off: `homeport proxy restart` does.
     """
-    found = _chosen(local)
+    found = _chosen(local, says_why=True)
     with output.Work() as work:
         started = found.start(Wanted(profile=profile, no_db=no_db, debug=debug), work.step)
     _tell(found, started, as_json)
@@ -74,7 +74,7 @@ def start(local: bool, no_db: bool, debug: bool, profile: str | None, as_json: b
 @click.option("--json", "as_json", is_flag=True, help="Where it is, as JSON on stdout.")
 def restart(local: bool, no_db: bool, debug: bool, profile: str | None, as_json: bool) -> None:
     """Stop it and start it again; without options as it ran."""
-    found = _chosen(local)
+    found = _chosen(local, says_why=True)
     wanted = Wanted(profile=profile, no_db=no_db, debug=debug)
     with output.Work() as work:
         started = found.restart(wanted if wanted != Wanted() else None, work.step)
@@ -147,12 +147,13 @@ def logs(local: bool, follow: bool, lines: int, service: str | None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
-def _chosen(local: bool) -> Proxy:
-    from homeport.stack.compose import Compose
-    from homeport.stack.docker_client import Docker
-    from homeport.stack.layout import Layout
+def _chosen(local: bool, *, says_why: bool = False) -> Proxy:
+    from homeport.stack.chosen import chosen  # Docker, processes: not for `--help`
 
-    return Compose(Docker(Layout.of(os.environ), os.environ))
+    found, choice = chosen(os.environ, wants_local=local)
+    if says_why:
+        output.say(choice.why)
+    return found
 
 
 def _tell(proxy: Proxy, started: Started, as_json: bool) -> None:
