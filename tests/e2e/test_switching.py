@@ -112,7 +112,7 @@ async def test_three_models_with_room_for_one(tmp_path: Path, requests: int) -> 
         state = await asyncio.to_thread(models, gateway)
         assert sorted(model["state"] for model in state.values()) == ["ready", "stopped", "stopped"]
         assert not any(model["in_flight"] for model in state.values())
-        assert len(gateway.children()) == 2, "one engine and its shim"
+        assert len(gateway.children()) == 3, "one engine, its shim and the spare one"
     assert len(served) == requests
     least = starts_needed(served, load_s=min(loads), min_dwell_s=0.5, slots=2)
     assert starts <= least

@@ -161,8 +161,8 @@ async def test_the_estimate_for_llamacpp_is_near_what_it_uses(ctx: int, slots: i
     instance = ManagedInstance(model, fetch)
     try:
         await instance.ensure_ready()
-        (shim,) = (p for p in psutil.Process().children() if str(path) in p.cmdline())
-        used = await memory.used_bytes(shim.pid)
+        assert instance.pid is not None
+        used = await memory.used_bytes(instance.pid)
     finally:
         await instance.stop()
     estimate = needs.estimate_bytes(model, files, await memory.machine())
@@ -175,7 +175,7 @@ async def test_the_estimate_for_llamacpp_is_near_what_it_uses(ctx: int, slots: i
 async def test_the_wait_ends_when_the_memory_is_seen_to_be_free() -> None:
     cards = Scripted(100, 200, 700)
     with capture_logs() as logs:
-        freed = await Memory(cards).until_free(600, 60, poll_s=0.001)
+        freed = await Memory(cards).until_free(600, 60)
     assert (freed.is_enough, freed.free_bytes, freed.need_bytes) == (True, 700, 600)
     assert freed.waited_s > 0
     assert [line["event"] for line in logs] == ["memory.free"]
@@ -183,7 +183,7 @@ async def test_the_wait_ends_when_the_memory_is_seen_to_be_free() -> None:
 
 async def test_the_wait_is_bounded_and_tells_what_it_saw() -> None:
     with capture_logs() as logs:
-        freed = await Memory(Scripted(100)).until_free(600, 0.05, poll_s=0.01)
+        freed = await Memory(Scripted(100)).until_free(600, 0.05)
     assert (freed.is_enough, freed.free_bytes) == (False, 100)
     assert 0.05 <= freed.waited_s < 30
     assert [(line["event"], line["log_level"]) for line in logs] == [("memory.not_free", "warning")]
@@ -196,7 +196,7 @@ async def test_a_timeout_of_nothing_asks_once() -> None:
 
 
 async def test_a_wait_can_be_cancelled() -> None:
-    wait = asyncio.create_task(Memory(Scripted(100)).until_free(600, math.inf, poll_s=0.001))
+    wait = asyncio.create_task(Memory(Scripted(100)).until_free(600, math.inf))
     await asyncio.sleep(0)
     wait.cancel()
     with pytest.raises(asyncio.CancelledError):

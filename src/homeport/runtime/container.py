@@ -27,6 +27,7 @@ import structlog
 from homeport.runtime import docker, identity
 from homeport.runtime.output import Output
 from homeport.runtime.process import STOP_GRACE_S, TAIL_LINES, EngineProcess
+from homeport.runtime.shims import Shims
 from homeport.spec import Command
 
 log = structlog.get_logger()
@@ -50,13 +51,16 @@ class EngineContainer:
         self._client, self._docker, self._name = client, program, name
 
     @classmethod
-    async def spawn(cls, command: Command, output: Output | None = None) -> "EngineContainer":
+    async def spawn(
+        cls, command: Command, output: Output | None = None, *, spares: Shims | None = None
+    ) -> "EngineContainer":
         """``command`` is a ``docker run``; its ``container`` is the name in it."""
         program, name = command.argv[0], command.container
         assert name is not None, "the command of a container"
         await _make_way(program)
         at_end = (program, "rm", "--force", name)
-        return cls(await EngineProcess.spawn(command, output, at_end), program, name)
+        client = await EngineProcess.spawn(command, output, at_end, spares=spares)
+        return cls(client, program, name)
 
     @property
     def pid(self) -> int:

@@ -12,6 +12,7 @@ from homeport.runtime.container import EngineContainer
 from homeport.runtime.ledger import Ledger
 from homeport.runtime.output import Output
 from homeport.runtime.process import EngineProcess
+from homeport.runtime.shims import Shims
 from homeport.spec import Command
 
 
@@ -45,10 +46,11 @@ class Engine(Protocol):
 
 
 class Launcher:
-    """Starts engines. Without a ``ledger`` nobody will know of them after an unclean end."""
+    """Starts engines. Without a ``ledger`` nobody will know of them after an unclean end; without
+    ``spares`` each waits for a shim of its own to start."""
 
-    def __init__(self, ledger: Ledger | None = None) -> None:
-        self._ledger = ledger
+    def __init__(self, ledger: Ledger | None = None, spares: Shims | None = None) -> None:
+        self._ledger, self._spares = ledger, spares
 
     @asynccontextmanager
     async def running(
@@ -59,7 +61,7 @@ class Launcher:
         The note is there before it and goes after it; it stays where the end is not sure.
         """
         entry = self._ledger.begin(model_id, command) if self._ledger is not None else None
-        engine = await _spawned(entry.command if entry is not None else command, output)
+        engine = await self._spawned(entry.command if entry is not None else command, output)
         if entry is not None:
             entry.spawned(engine.pid)
         try:
@@ -69,8 +71,7 @@ class Launcher:
             if entry is not None:
                 entry.remove()
 
-
-async def _spawned(command: Command, output: Output) -> Engine:
-    if command.container is not None:
-        return await EngineContainer.spawn(command, output)
-    return await EngineProcess.spawn(command, output)
+    async def _spawned(self, command: Command, output: Output) -> Engine:
+        if command.container is not None:
+            return await EngineContainer.spawn(command, output, spares=self._spares)
+        return await EngineProcess.spawn(command, output, spares=self._spares)

@@ -36,7 +36,9 @@ llama.cpp's cache of old prompts alone may take a gigabyte."""
 APPLE_SHARE: Final = 0.7
 """Metal lets the GPU have two thirds to three quarters of an Apple silicon machine's memory
 (``recommendedMaxWorkingSetSize``); beyond that, MLX is killed. Not verified on such a machine."""
-POLL_S: Final = 0.2
+FIRST_POLL_S: Final = 0.01
+LAST_POLL_S: Final = 0.2
+"""Between two looks, doubling: what is free in a moment is seen in a moment."""
 
 
 class Freed(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,20 +72,19 @@ class Memory:
         """Return what could be had now: of all cards, or of the machine's memory."""
         return await asyncio.to_thread(_free_bytes, self._cards)
 
-    async def until_free(
-        self, need_bytes: int, timeout_s: float, *, poll_s: float = POLL_S
-    ) -> Freed:
+    async def until_free(self, need_bytes: int, timeout_s: float) -> Freed:
         """Wait until ``need_bytes`` are free, at most ``timeout_s``.
 
         Looks at least once, so that a timeout of 0 asks whether they are. What to do when they are not
         is the caller's decision: other programs may hold the memory for good.
         """
-        began = time.monotonic()
+        began, poll_s = time.monotonic(), FIRST_POLL_S
         while True:
             free, waited_s = await self.free_bytes(), time.monotonic() - began
             if free >= need_bytes or waited_s >= timeout_s:
                 break
             await asyncio.sleep(min(poll_s, timeout_s - waited_s))
+            poll_s = min(2 * poll_s, LAST_POLL_S)
         freed = Freed(
             is_enough=free >= need_bytes,
             need_bytes=need_bytes,

@@ -1,19 +1,19 @@
 """One engine as a process: start it, keep the end of what it says, end it with all its children.
 
-Between us and the engine stands ``runtime.shim``; see there why nothing can outlive us.
+Between us and the engine stands ``runtime.shim``; see there why nothing can outlive us, and in
+``runtime.shims`` how one comes to be there.
 """
 
 import asyncio
 import os
 import signal
 import socket
-import sys
 from contextlib import suppress
-from pathlib import Path
 from types import TracebackType
 
-from homeport.runtime import shim
+from homeport.runtime import shim, shims
 from homeport.runtime.output import Output
+from homeport.runtime.shims import Shims
 from homeport.spec import Command
 
 READ_BYTES = 64 * 1024
@@ -23,7 +23,6 @@ TAIL_LINES = 50
 TAIL_CHARS = 8000
 """Of an engine's last words in an error: a line may be a whole JSON document."""
 
-_SHIM = Path(shim.__file__)
 _SHIM_END_S = 5.0
 """How long the shim may need to kill a tree; far more than it does."""
 
@@ -44,19 +43,20 @@ class EngineProcess:
 
     @classmethod
     async def spawn(
-        cls, command: Command, output: Output | None = None, at_end: tuple[str, ...] = ()
+        cls,
+        command: Command,
+        output: Output | None = None,
+        at_end: tuple[str, ...] = (),
+        *,
+        spares: Shims | None = None,
     ) -> "EngineProcess":
         """``output`` gets what it says, behind what earlier ones said. ``at_end`` is a command that
-        ends what the engine leads outside of its tree; it runs whoever dies first."""
-        words = (shim.AT_END, *at_end, "--") if at_end else ()
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-I", "-S", str(_SHIM), *words, *command.argv),
-            stdin=asyncio.subprocess.PIPE,  # the lifeline
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            env={**(os.environ if command.inherits_env else {}), **dict(command.env)},
-            start_new_session=True,  # Ctrl-C in the terminal is not for the shim
-        )
+        ends what the engine leads outside of its tree; it runs whoever dies first. Its shim is taken
+        from the ``spares``, if there are any."""
+        process = await (spares.taken() if spares is not None else shims.started())
+        assert process.stdin is not None
+        env = {**(os.environ if command.inherits_env else {}), **dict(command.env)}
+        process.stdin.write(shim.order(command.argv, env, at_end))
         end_s = _SHIM_END_S + (shim.AT_END_S if at_end else 0.0)
         return cls(process, Output() if output is None else output, end_s)
 

@@ -1,25 +1,27 @@
 """The small process between us and an engine, which sees to it that the engine never outlives us.
 
-Run as a script by ``runtime.process``: ``python -I -S shim.py [--at-end WORD… --] ARGV…``. Standard
-library only, and nothing of homeport, so that it starts in milliseconds.
+Run as a script by ``runtime.shims``: ``python -I -S shim.py``. Standard library only, and nothing of
+homeport, so that it starts in milliseconds; and which engine to start it is told by the first message
+on its stdin (``order``), so that it can be started before anybody knows.
 
 Why a process of its own: a gateway that is killed with SIGKILL runs no code any more. This one does:
 
 * Its stdin is the **lifeline**, a pipe whose other end only the gateway holds. End of file there
   means that the gateway has gone, however it went; this works on every system. Nothing is ever
-  written to it.
+  written to it but the order.
 * On Linux it is also **subreaper**: descendants of the engine whose parents died, those that called
   ``setsid`` included, become its children, and so it can find and end them all. Elsewhere it ends
   the engine's process group.
-* What an engine leads outside of its tree is ended by a command, ``--at-end``: a container belongs to
-  Docker's daemon, and the tree has only the client that waits for it.
+* What an engine leads outside of its tree is ended by a command, the order's ``at_end``: a container
+  belongs to Docker's daemon, and the tree has only the client that waits for it.
 * Should the shim itself be killed, the kernel kills the engine (``PR_SET_PDEATHSIG``, Linux). What
   remains even then is found at the next start (``runtime.leftovers``).
 
 The engine gets a process group of its own: Ctrl-C in the terminal goes to the gateway alone, which
 then drains.
 
-What happens, in order of priority:
+Until the order has come there is nothing to see to: end of file and signals end the shim at once. Then,
+in order of priority:
 
 1. End of file on the lifeline: SIGTERM to the tree (unless sent already), then, after ``GRACE_S``,
    SIGKILL; after a SIGTERM there is no grace left to give, the gateway has waited already.
@@ -32,11 +34,13 @@ The end command runs after 1. and 3., when nothing of the tree is left that coul
 """
 
 import ctypes
+import marshal
 import os
 import select
 import signal
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 GRACE_S = 1.0
@@ -50,22 +54,27 @@ then. They are not waited for any longer."""
 AGAIN_S = 1.0
 """When the gateway has gone, the end command runs once more after so long: what a client that was
 killed had asked for last may have come true only after the first time."""
-AT_END = "--at-end"
 
+_SIZE_BYTES = 4
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _PR_SET_CHILD_SUBREAPER = 36
 _ON_LINUX = sys.platform == "linux"
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
-def main(argv: list[str]) -> int:
-    at_end, argv = _split(argv)
-    wakeup = _signals_as_bytes()
+def main() -> int:
     if _ON_LINUX:
         _prctl(_PR_SET_CHILD_SUBREAPER, 1)
         # A second line behind the lifeline. It is sent when the *thread* that started us ends; the
-        # gateway starts engines from the thread of its event loop, which lives as long as it does.
+        # gateway starts shims from the thread of its event loop, which lives as long as it does.
         _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    try:
+        argv, env, at_end = _ordered()
+    except EOFError:
+        return 0
+    os.environ.clear()
+    os.environ.update(env)  # the end command lives in it, too
+    wakeup = _signals_as_bytes()
     try:
         engine = _start(argv)
     except OSError as error:
@@ -80,12 +89,29 @@ def main(argv: list[str]) -> int:
     return status
 
 
-def _split(argv: list[str]) -> tuple[list[str], list[str]]:
-    """The end command, if there is one, and the engine's."""
-    if argv[0] != AT_END:
-        return [], argv
-    end = argv.index("--")
-    return argv[1:end], argv[end + 1 :]
+def order(argv: Sequence[str], env: Mapping[str, str], at_end: Sequence[str] = ()) -> bytes:
+    """What the gateway writes, once: the engine's command and whole environment, and the end command.
+
+    In ``marshal``, which costs no import; both ends are the same Python.
+    """
+    said = marshal.dumps((list(argv), dict(env), list(at_end)))
+    return len(said).to_bytes(_SIZE_BYTES, "big") + said
+
+
+def _ordered() -> tuple[list[str], dict[str, str], list[str]]:
+    """Wait for the order. Raises ``EOFError`` when the gateway has gone before it was whole."""
+    argv, env, at_end = marshal.loads(_read(int.from_bytes(_read(_SIZE_BYTES), "big")))
+    return argv, env, at_end
+
+
+def _read(count: int) -> bytes:
+    data = b""
+    while len(data) < count:
+        piece = os.read(0, count - len(data))
+        if not piece:
+            raise EOFError
+        data += piece
+    return data
 
 
 def _watch(engine: int, wakeup: int) -> tuple[int, bool]:
@@ -159,14 +185,16 @@ def _become_engine(argv: list[str], shim: int, report: int) -> None:
 def _end_tree(engine: int, *, grace_s: float) -> int | None:
     """End every process of the tree; return the engine's status if it was reaped here."""
     deadline = time.monotonic() + grace_s
-    if grace_s:
-        _signal_tree(engine, signal.SIGTERM)
+    is_asked = not grace_s
     status = None
     while True:
         reaped, has_children = _reap(engine)
         status = reaped if status is None else status
         if not has_children and not _group_left(engine):
             return status
+        if not is_asked:  # here, so that nobody is looked for where nobody is left
+            is_asked = True
+            _signal_tree(engine, signal.SIGTERM)
         now = time.monotonic()
         if now >= deadline:
             _signal_tree(engine, signal.SIGKILL)  # again and again: the tree may still be growing
@@ -255,4 +283,6 @@ def _prctl(option: int, value: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    os._exit(
+        main()
+    )  # the interpreter's own end would take milliseconds, and somebody waits for ours
