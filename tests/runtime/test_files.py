@@ -14,6 +14,7 @@ from homeport.engines import gguf
 from homeport.errors import ConfigError
 from homeport.runtime import files
 from homeport.runtime.files import model_files
+from tests.support.gguf import gguf as written
 
 
 def safetensors(path: Path, **metadata: str) -> None:
@@ -52,6 +53,15 @@ def test_a_gguf_whose_metadata_is_longer_than_a_first_look(tmp_path: Path) -> No
     assert gguf.read(found.head).name == "far"
     (tmp_path / "m.gguf").write_bytes(head[: 2 * files.STEP_BYTES])  # it ends too early
     assert gguf.read(model_files(str(tmp_path / "m.gguf")).head).missing_bytes
+
+
+def test_a_gguf_that_is_another_one_by_now(tmp_path: Path) -> None:
+    path = tmp_path / "m.gguf"
+    short, long = (written({"general.description": "x" * n}) for n in (1, 2 * files.STEP_BYTES))
+    for content in (short, long, short):
+        (tmp_path / "new").write_bytes(content)
+        (tmp_path / "new").replace(path)
+        assert model_files(str(path)).head == content
 
 
 def test_a_folder(tmp_path: Path) -> None:
