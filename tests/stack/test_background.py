@@ -214,6 +214,29 @@ def test_a_restart_into_a_broken_configuration_stops_nothing(home: Home) -> None
     assert get(url, "/health")["status"] == "ok"
 
 
+def test_it_is_found_from_another_login(home: Home, tmp_path: Path) -> None:
+    """A cron job has no folder for the time of a login."""
+    url = home.start(XDG_RUNTIME_DIR=str(tmp_path / "run"))
+    again = home.proxy().start(PLAIN, home.tell)
+    assert (again.url, again.was_running) == (url, True)
+    assert home.proxy().health().is_healthy
+
+
+def test_another_profile_takes_a_restart(home: Home) -> None:
+    (home.folder / "profiles").mkdir()
+    (home.folder / "profiles/coding.yaml").write_text("server: {limits: {drain_timeout_s: 7}}")
+    home.start()
+    coding = Wanted(profile="coding")
+    with pytest.raises(StackError, match="with no profile"):
+        home.start(coding)
+    home.proxy().restart(coding, home.tell)
+    assert home.process.environ()["HOMEPORT_PROFILE"] == "coding"
+    assert "profile coding" in home.proxy().status().members[0].detail
+    assert home.record().run.drain_timeout_s == 7
+    with pytest.raises(ConfigError, match="nowhere"):
+        home.proxy().restart(Wanted(profile="nowhere"), home.tell)
+
+
 def test_choices_of_the_stack_hold_here_too(home: Home) -> None:
     services = home.folder / "services"
     services.mkdir()

@@ -59,6 +59,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     process: Identity
     started_at: datetime
     run: Run
+    url: str | None = None
+    """Where it listens, once it has answered there."""
 
 
 class Background:
@@ -108,8 +110,7 @@ class Background:
         3. None runs: it is started; one that died is forgotten."""
         record = self._record()
         if record is not None and record.process.fate == "alive":
-            pid = record.process.pid
-            return nearby.as_wanted(pid, record.run, call.run, self._places)
+            return nearby.as_wanted(record.process.pid, self._url(record), record.run, call.run)
         nearby.refuse_taken(call.run.port, self._places)
         tell(f"starting homeport; it says what it does in {self.log}")
         return self._born(call, tell)
@@ -118,19 +119,28 @@ class Background:
         begun = log_file.place_of(self.log)
         process = self._spawn(call)
         try:
-            who = identity.of(process.pid)
-            if who is not None:  # else it has ended already
-                self._write(Record(process=who, started_at=datetime.now(UTC), run=call.run))
+            record = self._noted(process.pid, call.run)
             url = nearby.until_healthy(
                 lambda: process.pid, lambda: self._why_ended(process, begun), self._places, tell
             )
         except BaseException:  # Ctrl-C too: what was begun is taken back
             self._take_back(process)
             raise
+        if record is not None:
+            self._write(msgspec.structs.replace(record, url=url))
         if states := nearby.models(url):
             tell(f"models: {', '.join(states)}")
         process.returncode = 0  # it goes on without us, and nobody shall warn of that
         return Started(url=url, was_running=False)
+
+    def _noted(self, pid: int, run: Run) -> Record | None:
+        """None when it has ended already."""
+        who = identity.of(pid)
+        if who is None:
+            return None
+        record = Record(process=who, started_at=datetime.now(UTC), run=run)
+        self._write(record)
+        return record
 
     def _spawn(self, call: Serving) -> "subprocess.Popen[bytes]":
         try:
@@ -184,12 +194,13 @@ class Background:
         record = self._record()
         if record is None:
             return False
+        url = self._url(record)
         found = record.process.fate == "alive" and _signal(record.process, signal.SIGTERM)
         if found and not nearby.until_ended(
             lambda: record.process.fate == "alive",
             record.process.pid,
+            url,
             record.run,
-            self._places,
             tell,
         ):
             tell(f"it has not ended in {record.run.stop_timeout_s:.0f} s, and is killed")
@@ -221,7 +232,7 @@ class Background:
         pid, fate = record.process.pid, record.process.fate
         if fate != "alive":
             return Member(name=GATEWAY, state="died", detail=self._epitaph(fate, pid))
-        url = nearby.url_of(self._places, pid)
+        url = self._url(record)
         why = nearby.why_silent(url) if url else ""
         state: Final = "running" if url else "starting"
         profile = f"profile {record.run.profile}" if record.run.profile else ""
@@ -246,7 +257,7 @@ class Background:
         if record is None or record.process.fate != "alive":
             why = "it died" if record else "it does not run"
             return Health(checks=(Check(name=GATEWAY, is_healthy=False, why=why),))
-        url = nearby.url_of(self._places, record.process.pid)
+        url = self._url(record)
         if url is None:
             why = "it does not listen yet"
             return Health(checks=(Check(name=GATEWAY, is_healthy=False, why=why),))
@@ -259,6 +270,11 @@ class Background:
         return iter(log_file.last(self.log, lines))
 
     # ------------------------------------------------------------------- notes
+
+    def _url(self, record: Record) -> str | None:
+        """Where it tells that it listens; who looks may have another ``XDG_RUNTIME_DIR``, or none, and
+        not see it tell."""
+        return nearby.url_of(self._places, record.process.pid) or record.url
 
     def _record(self) -> Record | None:
         try:

@@ -118,7 +118,7 @@ def refuse_service(name: str | None) -> None:
         )
 
 
-def as_wanted(pid: int, runs: Run, wanted: Run, places: Iterable[Path]) -> Started:
+def as_wanted(pid: int, url: str | None, runs: Run, wanted: Run) -> Started:
     """What a start says of one that runs. Raises ``StackError`` when it runs otherwise, or is not
     healthy: a start cuts nobody off."""
     if others := differences(runs, wanted):
@@ -126,7 +126,6 @@ def as_wanted(pid: int, runs: Run, wanted: Run, places: Iterable[Path]) -> Start
             f"homeport runs already (pid {pid}), {', '.join(others)}",
             hint="to change that: `homeport proxy restart`, with the same options",
         )
-    url = url_of(places, pid)
     why = why_silent(url) if url else "it does not listen"
     if url is None or why:
         raise StackError(
@@ -137,11 +136,10 @@ def as_wanted(pid: int, runs: Run, wanted: Run, places: Iterable[Path]) -> Start
 
 
 def until_ended(
-    is_alive: Callable[[], bool], pid: int, runs: Run, places: Iterable[Path], tell: Tell
+    is_alive: Callable[[], bool], pid: int, url: str | None, runs: Run, tell: Tell
 ) -> bool:
     """Blocks until a homeport that was asked to end has ended, and tells what it waits for; False when
     it takes too long."""
-    url = url_of(places, pid)
     port = urlsplit(url).port if url else None
     begun, told = time.monotonic(), 0
     while is_alive():

@@ -164,7 +164,7 @@ class Unit:
     def _start(self, call: Serving, tell: Tell) -> Started:
         seen, runs = self._seen(), self._run()
         if seen.is_alive and runs is not None:
-            return nearby.as_wanted(seen.pid, runs, call.run, self._places)
+            return nearby.as_wanted(seen.pid, self._url(seen), runs, call.run)
         nearby.refuse_taken(call.run.port, self._places)
         tell(f"starting homeport as the systemd user unit {NAME}")
         try:
@@ -200,12 +200,11 @@ class Unit:
             return False
         seen, runs = self._seen(), self._run()
         if seen.is_alive and runs is not None:
+            url = self._url(seen)
             self._do("stop", "--no-block", NAME)
             # systemd kills what does not end (TimeoutStopSec); for that we wait as well.
             patient = msgspec.structs.replace(runs, drain_timeout_s=runs.stop_timeout_s)
-            if not nearby.until_ended(
-                lambda: self._seen().is_alive, seen.pid, patient, self._places, tell
-            ):
+            if not nearby.until_ended(lambda: self._seen().is_alive, seen.pid, url, patient, tell):
                 raise StackError(
                     f"{NAME} does not end, even killed",
                     hint=f"`systemctl --user status {NAME}` says what systemd is doing",
@@ -252,7 +251,7 @@ class Unit:
             return Member(name=GATEWAY, state="stopped")
         seen, runs = self._seen(), self._run()
         state = STATES.get(seen.active, "stopped")
-        url = nearby.url_of(self._places, seen.pid) if seen.pid else None
+        url = self._url(seen)
         why = nearby.why_silent(url) if url else ""
         health: Any = "unhealthy" if why else "healthy" if url else "starting"
         details = [f"pid {seen.pid}" if seen.pid else ""]
@@ -274,7 +273,7 @@ class Unit:
 
     def health(self) -> Health:
         seen = self._seen() if self.was_started else None
-        url = nearby.url_of(self._places, seen.pid) if seen and seen.pid else None
+        url = self._url(seen) if seen else None
         if url is not None:
             return Health(checks=(nearby.check(GATEWAY, url),))
         state = STATES.get(seen.active, "stopped") if seen else "stopped"
@@ -307,6 +306,9 @@ class Unit:
             restarts=_number(found.get("NRestarts", "")),
             entered_us=_number(found.get("ActiveEnterTimestampMonotonic", "")),
         )
+
+    def _url(self, seen: Seen) -> str | None:
+        return nearby.url_of(self._places, seen.pid) if seen.pid else None
 
     def _do(self, *words: str) -> None:
         """Raises ``StackError`` when systemd refuses."""
