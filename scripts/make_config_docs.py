@@ -24,7 +24,7 @@ homeport needs no configuration file. To keep settings, write them as YAML to
 |---|---|
 | the file | `--config FILE`, `$HOMEPORT_CONFIG`, `$AUTO_INFER_LITELLM_CONFIG`, the folder's |
 | the folder of `config.yaml` | `$HOMEPORT_HOME`, `$XDG_CONFIG_HOME/homeport`, `~/.config/homeport` |
-| a setting | the command line's flag, the environment ([below](#environment)), the [profile](#profiles), the file, the default |
+| a setting | flag, [environment](#environment), [profile](#profiles), file, default |
 
 `HOMEPORT_CONFIG` may name a file, or a folder that takes the place of the one above: its `config.yaml`
 is read, and profiles and dialect records are looked for there. What homeport keeps for itself is
@@ -77,8 +77,9 @@ YAML anchors work; merge keys (`<<`) and tags (`!...`) do not. Times are seconds
 
 ## Profiles
 
-What you want of your models changes: the big coder with a long context by day, a small one on battery. A
-profile is a file `profiles/NAME.yaml` in the folder of `config.yaml`, and is put over the configuration:
+What you want of your models changes: the big coder with a long context by day, a small one on battery.
+A profile is a file `profiles/NAME.yaml` in the folder of `config.yaml`, and is put over the
+configuration:
 
 ```yaml
 description: the big model for what is hard, the small one for the rest
@@ -106,20 +107,21 @@ homeport serve --profile coding # or HOMEPORT_PROFILE=coding
 It has the keys of this page and a `description`, and may be all there is. Together they mean:
 
 - A value or a list of the profile takes the place of the configuration's.
-- Sections are merged key by key; mappings whose names you choose (`models`, `aliases`, `env`) name by name.
-  So `models: {{qwen3-8b: {{ctx: 65536}}}}` changes that alone. Names that only the profile has come first.
-- Another source of a model (`path`, `hub`, `command`, `upstream`) takes the place of the first, and what
-  does not go with it is left out.
+- Sections are merged key by key; mappings whose names you choose (`models`, `aliases`, `env`) name
+  by name. So `models: {{qwen3-8b: {{ctx: 65536}}}}` changes that alone. Names that only the profile
+  has come first.
+- Another source of a model (`path`, `hub`, `command`, `upstream`) takes the place of the first, and
+  what does not go with it is left out.
 - The `models` of a route, and `web_search`, are one value.
 - Nothing is taken away: a model that nobody asks for is not started.
 - Relative paths start at the file that they stand in.
 
-These are the same with every profile, and an error there: `server` but for its `limits`, `store`, `host` and
-`port` of `litellm`. A profile does not go over a file of LiteLLM's.
+These are the same with every profile, and an error there: `server` but for its `limits`, `store`,
+`host` and `port` of `litellm`. A profile does not go over a file of LiteLLM's.
 
-`homeport config check` checks every profile over the configuration too, with `--profile` that one; errors name
-the file that says the thing. A [reload](running.md#reload) reads the profile anew. `homeport config schema
---profile` is the JSON Schema of profiles.
+`homeport config check` checks every profile over the configuration too, with `--profile` that one;
+errors name the file that says the thing. A [reload](running.md#other-settings-homeport-reload) reads
+the profile anew. `homeport config schema --profiles` prints the JSON Schema of profiles.
 
 ## In an editor
 

@@ -83,7 +83,8 @@ def test_check_as_json(home: Path) -> None:
     good = run("check", "--json")
     server = {"model": "m", "engine": "asked", "runner": None, "source": "http://h/v1"}
     assert json.loads(good.stdout) == {
-        "file": str(file), "ok": True, "errors": [], "models": [server], "notices": []
+        "file": str(file), "ok": True, "errors": [], "models": [server], "notices": [],
+        "profiles": [],
     }  # fmt: skip
     assert good.exit_code == 0
 

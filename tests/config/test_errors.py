@@ -206,7 +206,7 @@ CASES = [
     Case("backend-key", "defaults: {backends: {vllm: {verson: x}}}\n", 1,
          "defaults.backends.vllm.verson", "unknown key", "did you mean 'version'?"),
     Case("backend-twice", "defaults:\n  backends:\n    llamacpp: {}\n    llama: {}\n", 4,
-         "defaults.backends.llama", "'llamacpp' has its defaults already", "keep one"),
+         "defaults.backends.llama", "'llamacpp' is here already", "keep one"),
     Case("backend-alias", "defaults: {backends: {vllm: {alias: x}}}\n", 1,
          "defaults.backends.vllm.alias", "goes only with litellm", "under models"),
     Case("flag", ON_PATH + "    args: {'a b': 1}\n", 4, 'models.m.args."a b"', "not a flag", "write"),

@@ -13,7 +13,7 @@ import jsonschema
 import pytest
 import yaml
 
-from homeport.config import json_schema, schema
+from homeport.config import json_schema, profile_template, schema
 from homeport.config.kinds import Key, Kind, ListOf, MapOf, Scalar, Section
 from homeport.config.model_keys import MODEL
 from tests.config import test_errors, test_load, test_models
@@ -23,10 +23,10 @@ SCHEMA = json_schema.json_schema()
 VALIDATOR = jsonschema.Draft7Validator(SCHEMA)
 
 
-def complaints(text: str) -> list[str]:
+def complaints(text: str, validator: jsonschema.Draft7Validator = VALIDATOR) -> list[str]:
     """What an editor would underline. Keys of YAML mappings are text to a JSON schema."""
     data = json.loads(json.dumps(yaml.safe_load(text) or {}, default=str))
-    return [error.message for error in VALIDATOR.iter_errors(data)]
+    return [error.message for error in validator.iter_errors(data)]
 
 
 def test_the_schema_is_one() -> None:
@@ -131,3 +131,37 @@ def test_typical_mistakes_are_seen(case: Any) -> None:
 
 def test_the_mistakes_above_exist() -> None:
     assert {case.id for case in test_errors.CASES} >= SEEN_BY_A_SCHEMA
+
+
+# --- profiles -----------------------------------------------------------------------------------
+
+OF_PROFILES = jsonschema.Draft7Validator(json_schema.of_profiles())
+
+
+def example_of_a_profile() -> str:
+    """The one in the documentation."""
+    page = (ROOT / "docs" / "configuration.md").read_text("utf-8").partition("\n## Profiles\n")[2]
+    found = re.search(r"^```yaml\n(.*?)^```", page, re.M | re.S)
+    assert found is not None
+    return found[1]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        example_of_a_profile(),
+        profile_template.text("x", None),
+        "",
+        "models: {known: {ctx: 1024}}",
+        "server: {limits: {max_tokens: 1}}\nlitellm: {enabled: on}",
+    ],
+)
+def test_profiles_that_are_right(text: str) -> None:
+    assert complaints(text, OF_PROFILES) == []
+
+
+@pytest.mark.parametrize(
+    "text", ["server: {port: 1}", "store: off", "litellm: {host: '::'}", "descripton: x"]
+)
+def test_profiles_that_are_not(text: str) -> None:
+    assert complaints(text, OF_PROFILES) != []

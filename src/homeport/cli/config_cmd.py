@@ -2,8 +2,9 @@
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import click
 import msgspec
@@ -12,6 +13,7 @@ from homeport.cli import output, serve_cmd
 from homeport.config import json_schema, load, redact
 from homeport.config.litellm_compat import Notice
 from homeport.config.problems import Problems
+from homeport.config.profiles import VARIABLE
 from homeport.errors import ConfigError
 from homeport.spec import Machine, ModelSettings, Settings
 
@@ -23,44 +25,91 @@ def config() -> None:
 
 @config.command()
 @click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.option("--profile", metavar="NAME", help="With this profile over it, and no other.")
 @click.option("--json", "as_json", is_flag=True, help="Answer as JSON on stdout.")
 @click.pass_context
-def check(ctx: click.Context, file: Path | None, as_json: bool) -> None:
-    """Check FILE, or the file that `homeport serve` would read.
+def check(ctx: click.Context, file: Path | None, profile: str | None, as_json: bool) -> None:
+    """Check FILE, or the file that `homeport serve` would read and each profile over it.
 
     Shows every error at once, and of each model what would start it on this machine. Exit code 0 when
     all is well, 1 otherwise.
     """
     serve_cmd.set_up_logs("error")
-    path, named = load.config_file(file, os.environ)
+    path, _ = load.config_file(file, os.environ)
+    found = _checked(file, profile)
+    names: list[str] = []
+    if file is None and profile is None and load.takes_profiles(path):
+        names = list(load.profile_files(os.environ))
+    others = {name: _checked(file, name) for name in names}
+    if as_json:
+        profiles = [
+            {"profile": name, "file": str(one.profile), **_judged(one)}
+            for name, one in others.items()
+        ]
+        notices = [msgspec.to_builtins(notice) for notice in found.notices]
+        output.data_json(
+            {"file": str(path), **_judged(found), "notices": notices, "profiles": profiles}
+        )
+    else:
+        _tell(found, path)
+        for name, one in others.items():
+            _tell_profile(name, one, [*found.errors])
+    ctx.exit(1 if found.errors or any(one.errors for one in others.values()) else 0)
+
+
+class Checked(NamedTuple):
+    """What came of checking a configuration, with a profile or without."""
+
+    profile: Path | None
+    errors: tuple[ConfigError, ...]
+    starts: "list[Start]"
+    notices: list[Notice]
+
+
+def _checked(file: Path | None, profile: str | None) -> Checked:
+    """Without a ``profile`` there is none, whatever the environment says."""
+    env = {**os.environ, VARIABLE: ""}
     errors: tuple[ConfigError, ...] = ()
-    starts, notices = Starts(), list[Notice]()
+    path, starts, notices = None, Starts(), list[Notice]()
     try:
-        load.settings(file, os.environ, more_rules=[starts], tell=notices.append)
+        path = load.profile_file(profile, env)
+        load.settings(file, env, more_rules=[starts], tell=notices.append, profile=profile)
     except ConfigError as problem:
         errors = getattr(problem, "errors", (problem,))
-    if as_json:
-        output.data_json(
-            {
-                "file": str(path),
-                "ok": not errors,
-                "errors": list(map(_plain, errors)),
-                "models": [start._asdict() for start in starts.found],
-                "notices": [msgspec.to_builtins(notice) for notice in notices],
-            }
-        )
-        ctx.exit(1 if errors else 0)
-    for start in starts.found:
+    return Checked(path, errors, starts.found, notices)
+
+
+def _judged(found: Checked) -> dict[str, Any]:
+    return {
+        "ok": not found.errors,
+        "errors": list(map(_plain, found.errors)),
+        "models": [start._asdict() for start in found.starts],
+    }
+
+
+def _tell(found: Checked, path: Path) -> None:
+    for start in found.starts:
         output.row((start.model, 32), (start.engine, 18), (start.source, 0))
-    if not errors:
-        serve_cmd.tell_notices(notices)
-    for each in errors:
+    for each in found.errors:
         output.config_error(each)
-    if not errors and (named or path.exists()):
-        output.say(f"{path}: no errors")
-    elif not errors:
-        output.say(f"{path}: there is no such file, so the defaults apply")
-    ctx.exit(1 if errors else 0)
+    if found.errors:
+        return
+    serve_cmd.tell_notices(found.notices)
+    over = f"{found.profile} over " if found.profile else ""
+    if path.exists():
+        output.say(f"{over}{path}: no errors")
+    else:
+        output.say(f"{over}{path}: there is no such file, so the defaults apply")
+
+
+def _tell_profile(name: str, found: Checked, told: Sequence[ConfigError]) -> None:
+    """Only the errors that the configuration does not have by itself."""
+    known = {str(error) for error in told}
+    new = [error for error in found.errors if str(error) not in known]
+    for each in new:
+        output.config_error(each)
+    if not new:
+        output.say(f"{found.profile}: no errors" + " of its own" * bool(told))
 
 
 class Start(NamedTuple):
@@ -128,10 +177,11 @@ def _plain(error: ConfigError) -> dict[str, str]:
 
 @config.command()
 @click.option("--config", "file", type=click.Path(path_type=Path), help="Configuration file.")
+@click.option("--profile", metavar="NAME", help="With this profile over it.")
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of YAML.")
-def show(file: Path | None, as_json: bool) -> None:
+def show(file: Path | None, profile: str | None, as_json: bool) -> None:
     """Show the settings in effect, defaults filled in and secrets hidden."""
-    plain = redact.shown(load.settings(file, os.environ))
+    plain = redact.shown(load.settings(file, os.environ, profile=profile))
     if as_json:
         output.data_json(plain)
     else:
@@ -141,9 +191,10 @@ def show(file: Path | None, as_json: bool) -> None:
 
 
 @config.command()
-def schema() -> None:
+@click.option("--profiles", "of_profiles", is_flag=True, help="That of profiles instead.")
+def schema(of_profiles: bool) -> None:
     """Print the JSON Schema of the configuration file, for editors."""
-    output.data_json(json_schema.json_schema())
+    output.data_json(json_schema.of_profiles() if of_profiles else json_schema.json_schema())
 
 
 @config.group()

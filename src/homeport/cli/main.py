@@ -41,6 +41,9 @@ COMMANDS: Final = {
     "uninstall": Subcommand("homeport.cli.install_cmd", "uninstall", "Take it away again."),
     "proxy": Subcommand("homeport.cli.proxy_cmd", "proxy", "Start, stop, watch what is installed."),
     "config": Subcommand("homeport.cli.config_cmd", "config", "Check or show the configuration."),
+    "profiles": Subcommand(
+        "homeport.cli.profiles_cmd", "group", "Sets of settings to choose from."
+    ),
     "check": Subcommand("homeport.cli.check_cmd", "check", "Ask an engine what it can do."),
     "key": Subcommand("homeport.cli.key_cmd", "key", "Make API keys for clients."),
 }

@@ -39,6 +39,7 @@ LEVELS = ("debug", "info", "warning", "error")
 
 @click.command()
 @click.option("--config", "file", type=click.Path(path_type=Path), help="Configuration file.")
+@click.option("--profile", metavar="NAME", help="A set over it: `homeport profiles list`.")
 @click.option(
     "--model",
     "models",
@@ -98,6 +99,7 @@ LEVELS = ("debug", "info", "warning", "error")
 def serve(
     *,
     file: Path | None,
+    profile: str | None,
     models: tuple[str, ...],
     downloads: tuple[str, ...],
     engine: str | None,
@@ -152,7 +154,7 @@ def serve(
     def read() -> Settings:
         """At the start, and for each reload."""
         notices: list[Notice] = []
-        settings = load.settings(file, os.environ, flags, tell=notices.append)
+        settings = load.settings(file, os.environ, flags, tell=notices.append, profile=profile)
         tell_notices(notices)
         if demo:
             settings = msgspec.structs.replace(

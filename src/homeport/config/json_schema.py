@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from homeport.config import values
 from homeport.config.kinds import ANY_TEXT, Key, Kind, ListOf, MapOf, Scalar, Section, Words
+from homeport.config.profiles import PROFILE
 from homeport.config.schema import ROOT
 
 Fragment = dict[str, Any]
@@ -101,11 +102,17 @@ FRAGMENTS: Final[Mapping[Callable[..., object], Fragment]] = {
 
 def json_schema() -> Fragment:
     """The whole configuration file."""
-    return {
-        "$schema": "http://json-schema.org/draft-07/schema#",
-        "title": "homeport configuration",
-        **_of(ROOT),
-    }
+    return _whole("homeport configuration", ROOT)
+
+
+def of_profiles() -> Fragment:
+    """A profile: what it may have of that. Whether a model has a source, only both files together
+    know."""
+    return _whole("homeport profile", PROFILE)
+
+
+def _whole(title: str, root: Section) -> Fragment:
+    return {"$schema": "http://json-schema.org/draft-07/schema#", "title": title, **_of(root)}
 
 
 def _of(kind: Kind) -> Fragment:

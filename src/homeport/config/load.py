@@ -1,21 +1,22 @@
 """From files, environment and flags to ``Settings``: the only module here that touches the disk.
 
-Flags win over the environment, that over the file, the file over the defaults in
-``homeport.spec``; putting them over each other is ``config.flags``' work. A file that nobody named
-may be missing; one that was named (``--config``, ``HOMEPORT_CONFIG``) may not.
+Flags win over the environment, that over a profile, this over the file, the file over the defaults
+in ``homeport.spec``; putting them over each other is ``config.flags``' work, and
+``config.profiles``'. A file that nobody named may be missing; one that was named (``--config``,
+``HOMEPORT_CONFIG``) may not.
 
 Everything wrong with the file is raised at once as ``CollectedConfigError``; so is everything wrong
 with the flags. Show it and stop.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from homeport.config import flags, litellm_compat, nodes, rules, schema, values
+from homeport.config import flags, litellm_compat, nodes, profiles, rules, schema, values
 from homeport.config.flags import Overrides
 from homeport.config.problems import CollectedConfigError, Problems
 from homeport.engines import defaults
@@ -23,6 +24,12 @@ from homeport.errors import ConfigError
 from homeport.spec import EngineName, Settings
 
 NO_FLAGS: Final = Overrides()
+Exists = Callable[[str], bool]
+
+
+def _is_here(path: str) -> bool:
+    return os.path.exists(path)
+
 
 CONFIG_VARIABLES: Final = ("HOMEPORT_CONFIG", "AUTO_INFER_LITELLM_CONFIG")
 """The configuration file, of the first one also its folder; the first that is set."""
@@ -87,24 +94,61 @@ def config_file(file: Path | None, env: Mapping[str, str]) -> tuple[Path, bool]:
     return Path(named).absolute(), True
 
 
+def profile_files(env: Mapping[str, str]) -> dict[str, Path]:
+    """The profiles there are, by name."""
+    try:
+        found = sorted((home(env) / profiles.FOLDER).glob(f"*{profiles.ENDING}"))
+    except OSError:
+        return {}
+    return {file.stem: file for file in found if not profiles.name_problem(file.stem, "")}
+
+
+def profile_file(name: str | None, env: Mapping[str, str], where: str = "--profile") -> Path | None:
+    """The file of the profile that is named at ``where``, else by HOMEPORT_PROFILE; None where nobody
+    wants one. Raises ``ConfigError`` where there is no such profile."""
+    where = where if name else profiles.VARIABLE
+    name = name or env.get(profiles.VARIABLE)
+    if not name:
+        return None
+    if problem := profiles.name_problem(name, where):
+        raise problem
+    known = profile_files(env)
+    if name not in known:
+        raise profiles.missing(name, known, str(home(env) / profiles.FOLDER), where)
+    return known[name]
+
+
 def settings(
     file: Path | None,
     env: Mapping[str, str],
     overrides: Overrides = NO_FLAGS,
     more_rules: Sequence[rules.Rule] = (),
     tell: litellm_compat.Tell = litellm_compat.unheard,
+    *,
+    profile: str | None = None,
+    exists: Exists = _is_here,
 ) -> Settings:
-    """Everything the user decided, checked; the file by ``more_rules``, too.
+    """Everything the user decided, checked; the files by ``more_rules``, too.
 
-    ``file`` is what ``--config`` says; ``tell`` hears what of a LiteLLM file has no effect. Raises
-    ``CollectedConfigError`` for the file or the flags, and ``ConfigError`` for a bind beyond this
-    machine without a key.
+    ``file`` is what ``--config`` says, ``profile`` what ``--profile`` does; ``tell`` hears what of a
+    LiteLLM file has no effect. ``exists`` knows which files there are where the settings hold. Raises
+    ``CollectedConfigError`` for files or flags, and ``ConfigError`` for a bind beyond this machine
+    without a key.
     """
     path, named = config_file(file, env)
-    base, place = Settings(), _place(Path.cwd(), env)
-    if named or path.exists():
-        knows_models = not flags.names_upstreams(overrides, place)
-        base = read(path, env, knows_models=knows_models, more_rules=more_rules, tell=tell)
+    base, place = Settings(), _place(Path.cwd(), env, exists)
+    over = profile_file(profile, env)
+    if named or path.exists() or over is not None:
+        base = read(
+            path,
+            env,
+            profile=over,
+            may_be_missing=not named,
+            knows_models=not flags.names_upstreams(overrides, place),
+            more_rules=more_rules,
+            tell=tell,
+            exists=exists,
+        )
     merged = _with_ids(flags.over(base, overrides, place))
     merged = with_defaults(flags.with_ports(merged, place))
     if problem := rules.bind_problem(merged.server):
@@ -119,19 +163,25 @@ def read(
     path: Path,
     env: Mapping[str, str],
     *,
+    profile: Path | None = None,
+    may_be_missing: bool = False,
     knows_models: bool = True,
     more_rules: Sequence[rules.Rule] = (),
     tell: litellm_compat.Tell = litellm_compat.unheard,
+    exists: Exists = _is_here,
 ) -> Settings:
-    """The settings of one file, ours or LiteLLM's. Raises ``CollectedConfigError``.
+    """The settings of one file, ours or LiteLLM's; of ours with those of a profile over them. Raises
+    ``CollectedConfigError``.
 
     ``knows_models`` is false when more models will be found at upstreams: names that the file does
     not define are then left to the catalog; so are those of a file that names no model at all.
     """
     problems = Problems(str(path))
-    data = _bytes_of(path)
-    place = _place(path.parent, env)
+    data = b"" if may_be_missing and not path.exists() else _bytes_of(path)
+    place = _place(path.parent, env, exists)
     if litellm_compat.is_litellm(data):
+        if profile is not None:
+            raise _file_error(profile, *_NOT_OVER_LITELLM)
         found = litellm_compat.settings(
             str(path), data, place, lambda name: _bytes_of(Path(name)), tell
         )
@@ -139,12 +189,63 @@ def read(
             rule(found, problems)
         problems.raise_any()
         return found
-    found = _built(nodes.decode(data, schema.ROOT, place, problems))
+    said: Mapping[str, object] = nodes.decode(data, schema.ROOT, place, problems)
+    if profile is not None:
+        layer = _profile(profile, env, exists)
+        profiles.refuse(layer, str(path))
+        said, problems = profiles.over(profiles.Layer(said, problems), layer)
+    found = _built(said)
     knows_models = knows_models and bool(found.models or not found.discover)
     for rule in (*rules.RULES, *(rules.NAME_RULES if knows_models else ()), *more_rules):
         rule(found, problems)
     problems.raise_any()
     return _with_ids(found)
+
+
+_NOT_OVER_LITELLM: Final = (
+    "a profile goes over a configuration of homeport's own, and the one in use is LiteLLM's",
+    "leave the profile out, or write models: into config.yaml; a LiteLLM file has its own aliases "
+    "(router_settings.model_group_alias)",
+)
+
+
+def description(profile: Path, env: Mapping[str, str]) -> str:
+    """What a profile says of itself, however wrong the rest of it may be."""
+    try:
+        return str(_profile(profile, env).found.get("description", ""))
+    except ConfigError:
+        return ""
+
+
+def new_profile(name: str, env: Mapping[str, str], text: str) -> Path:
+    """Writes a new profile. Raises ``ConfigError`` where there is one already, or no writing."""
+    path = home(env) / profiles.FOLDER / f"{name}{profiles.ENDING}"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("x", encoding="utf-8") as stream:
+            stream.write(text)
+    except FileExistsError:
+        hint = "edit it, or choose another name"
+        raise ConfigError("this profile is there already", where=str(path), hint=hint) from None
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ConfigError(f"cannot be written: {reason}", where=str(path)) from None
+    return path
+
+
+def takes_profiles(path: Path) -> bool:
+    """Whether a profile can be put over this file, which may be missing, but not unreadable."""
+    try:
+        return not path.exists() or not litellm_compat.is_litellm(_bytes_of(path))
+    except ConfigError:
+        return False
+
+
+def _profile(file: Path, env: Mapping[str, str], exists: Exists = _is_here) -> profiles.Layer:
+    problems = Problems(str(file))
+    place = _place(file.parent, env, exists)
+    found = nodes.decode(_bytes_of(file), profiles.READ, place, problems)
+    return profiles.Layer(found, problems)
 
 
 def _bytes_of(path: Path) -> bytes:
@@ -169,8 +270,8 @@ def _file_error(path: Path, message: str, hint: str) -> CollectedConfigError:
     return CollectedConfigError([ConfigError(message, where=str(path), hint=hint)])
 
 
-def _place(folder: Path, env: Mapping[str, str]) -> values.Place:
-    return values.Place(folder=str(folder), env=env, exists=os.path.exists)
+def _place(folder: Path, env: Mapping[str, str], exists: Exists) -> values.Place:
+    return values.Place(folder=str(folder), env=env, exists=exists)
 
 
 def _built(found: Mapping[str, object]) -> Settings:

@@ -199,11 +199,9 @@ def memory_suffices(settings: Settings, problems: Problems) -> None:
 
 
 def backends_are_plain(settings: Settings, problems: Problems) -> None:
-    """``alias`` is LiteLLM's; and an engine has one entry, under whichever of its names."""
-    for name, backend in dict(settings.defaults.backends).items():
+    """``alias`` is LiteLLM's."""
+    for name, backend in settings.defaults.backends:
         here = _backend_path(name, problems)
-        if here[-1] != name and problems.has((*here[:-1], name)):
-            problems.add(here, f"'{name}' has its defaults already", "keep one of the two")
         if backend.alias is not None and name != "litellm":
             hint = "a model's aliases stand under models"
             problems.add((*here, "alias"), "goes only with litellm", hint)

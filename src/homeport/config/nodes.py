@@ -179,14 +179,17 @@ class _Reader:
     def _map(
         self, node: yaml.Node, kind: MapOf, path: KeyPath
     ) -> tuple[tuple[object, object], ...]:
-        result: list[tuple[object, object]] = []
+        result: dict[object, object] = {}
         for name, child in self._pairs(node, path):
+            here = (*path, name)
             try:
-                key = self._checked(name, kind.key, (*path, name))
-                result.append((key, self._member(child, kind.item, (*path, name))))
+                key = self._checked(name, kind.key, here)
+                if key in result:
+                    self._wrong(here, f"'{key}' is here already, by another name", "keep one")
+                result[key] = self._member(child, kind.item, here)
             except _SkippedError:
                 continue
-        return tuple(result)
+        return tuple(result.items())
 
     def _list(self, node: yaml.Node, kind: ListOf, path: KeyPath) -> tuple[object, ...]:
         if _is_null(node):

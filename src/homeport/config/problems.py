@@ -79,8 +79,8 @@ class Problems:
 
     def raise_any(self) -> None:
         """Raises ``CollectedConfigError`` when something was added."""
-        if self._found:
-            raise CollectedConfigError(self.errors)
+        if errors := self.errors:
+            raise CollectedConfigError(errors)
 
 
 def shown(path: KeyPath) -> str:
