@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from tests.e2e.test_litellm import HELLO, WEATHER, read_stream, read_whole, tool
 from tests.support import litellm_proxy
 from tests.support.boot import KEY, Boot
 from tests.support.claude_code import ClaudeCode
-from tests.support.engine import FakeEngine
+from tests.support.engine import PROGRAM, Answer, FakeEngine
 from tests.support.fake_engine import DEFAULT_TEXT
 from tests.support.litellm_beside import link_installation
 
@@ -256,3 +257,27 @@ async def test_the_users_file_decides_what_names_mean(tmp_path: Path) -> None:
             assert {chat["model"] for chat in chats} == {"fake"}
             assert boot.end() == 0
     assert file.read_text() == text
+
+
+async def test_an_answer_under_way_is_finished_by_the_gateways_own_engine(tmp_path: Path) -> None:
+    """Who asks the chain to end asks the gateway, and not its tree."""
+    boot = Boot(tmp_path, AUTO_INFER_LLAMA_CPP_ON_BOOT="0", HOMEPORT_MASTER_KEY=KEY)
+    hello = tmp_path / "hello"
+    command = [sys.executable, "-S", str(PROGRAM), "--port", "{port}", "--hello-file", str(hello)]
+    boot.home.mkdir()
+    config = {"models": {"own": {"command": command, "preload": True}}}
+    (boot.home / "config.yaml").write_text(json.dumps(config))
+    with boot:
+        boot.wait_said("own is ready")
+        engine = FakeEngine.running_at(hello)
+        engine.script(Answer(text="one two three four", fragment_chars=(4,), delay_between_s=0.2))
+        body, headers = ANTHROPIC.request(stream=True), {"authorization": f"Bearer {KEY}"}
+        async with await ask(
+            boot.base_url, "POST", ANTHROPIC.path, body, headers=headers
+        ) as exchange:
+            await engine.happens("first")
+            boot.process.terminate()
+            events = await exchange.all_events()
+        assert ANTHROPIC.ended_well(events)
+        assert ANTHROPIC.text_of(events) == "one two three four"
+        assert boot.end() == 0
