@@ -138,3 +138,19 @@ async def test_a_reload_leaves_the_door_as_it_is(gateway: Gateway, folder: Path)
 def test_it_really_listens_on_all_addresses(gateway: Gateway) -> None:
     with socket.create_connection(("127.0.0.2", gateway.port), timeout=5):
         pass
+
+
+async def test_the_last_key_cannot_be_taken_away(engine: FakeEngine, tmp_path: Path) -> None:
+    """It is the address in use that counts, whatever the file says by then."""
+    config = tmp_path / "homeport.yaml"
+    config.write_text(f"server: {{master_key: {MASTER}}}\n")
+    words = ("--config", str(config), "--host", "0.0.0.0", "--upstream", engine.base_url)
+    headers = {"Host": "localhost", "Authorization": f"Bearer {MASTER}"}
+    with Gateway(tmp_path, *words) as alone:
+        config.write_text("server: {port: 1}\n")
+        async with await ask(alone.base_url, "POST", "/admin/reload", None, headers) as exchange:
+            told = await exchange.body()
+        assert exchange.status == 400
+        assert b"lets other machines in" in told
+        assert await status(alone, CHAT, None, host="localhost") == 401
+        assert await status(alone, CHAT, MASTER) == 200

@@ -77,6 +77,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
 
 
 def test_a_profile_over_the_configuration(place: Place) -> None:
+    assert f"profile frugal ({place.folder / 'profiles/frugal.yaml'})" in place.gateway.output()
     assert place.answering("claude-haiku-4-5") == "small"
     assert place.answering("claude-opus-4-6") == "big"
     assert place.answering("nobody-knows-this") == "big"

@@ -427,3 +427,15 @@ async def test_new_settings_hold_from_the_next_request_on() -> None:
         headers = {"x-api-key": key, "host": "box.lan"}
         found = await ask(app, "GET", "/admin/models", headers=headers)
         assert await found.status() == status
+
+
+async def test_a_key_is_needed_as_soon_as_others_can_come_in() -> None:
+    """LiteLLM's address may change by a reload."""
+    app = World(ServerSettings(master_key="master"))
+    for needs_key, expected in ((False, 200), (True, 401), (False, 200)):
+        app.gateway.configure(
+            ServerSettings(master_key="master"), WebSearchSettings(), (), needs_key=needs_key
+        )
+        assert await (await ask(app, "GET", "/v1/models")).status() == expected
+        with_key = await ask(app, "GET", "/v1/models", headers={"x-api-key": "master"})
+        assert await with_key.status() == 200

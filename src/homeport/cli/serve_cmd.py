@@ -179,6 +179,8 @@ def serve(
     for model in downloads:  # the settings are right: now it is worth the wait
         pull_cmd.pulled(model, as_json=as_json)
     tell_unverified(settings)
+    if not as_json and (chosen := load.profile_file(profile, os.environ)) is not None:
+        output.say(f"profile {chosen.stem} ({chosen})")
     set_up_logs(log_level, dated=log_file is not None)
     from homeport.app import App  # heavy: the server, only once the flags are right
 
