@@ -47,9 +47,10 @@ def list_(file: Path | None, as_json: bool) -> None:
 @click.option("--config", "file", type=click.Path(path_type=Path), help="Configuration file.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON on stdout, with every setting.")
 def show(name: str, file: Path | None, as_json: bool) -> None:
-    """Show what NAME comes to, put over the configuration: models, names, limits.
+    """Show what NAME and the configuration come to.
 
-    Secrets are hidden. A star marks the default model.
+    Its models, who answers for which name, its limits. Secrets are hidden. A star marks the default
+    model.
     """
     if problem := profiles.name_problem(name, "NAME"):
         raise problem
@@ -81,7 +82,10 @@ def show(name: str, file: Path | None, as_json: bool) -> None:
 @group.command()
 @click.argument("name")
 def new(name: str) -> None:
-    """Write a profile with comments, which works as it is and is yours to change."""
+    """Write a new profile, with comments.
+
+    It works as it is, and is yours to change. A profile that is there already is left alone.
+    """
     if problem := profiles.name_problem(name, "NAME"):
         raise problem
     try:
