@@ -9,7 +9,6 @@ has in its place is put in for each request (``CalledInstance``).
 
 import time
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Final
 
 from msgspec.structs import replace
@@ -17,6 +16,7 @@ from msgspec.structs import replace
 from homeport.lifecycle.machine import State
 from homeport.routing.affinity import Key
 from homeport.routing.selection import Selection
+from homeport.runtime.forwarding import Forwarding
 from homeport.runtime.instance import Instance, Lease
 from homeport.spec import Endpoint, ModelSettings, Route, UpstreamDialect
 
@@ -94,93 +94,22 @@ class RouteInstance:
         """Likewise."""
 
 
-class CalledInstance:
-    """An ``Instance`` by the name that a request has for it."""
+class CalledInstance(Forwarding):
+    """By the name that a request has for it."""
 
     def __init__(self, of: Instance, name: str) -> None:
+        super().__init__(of.id, of.dialect)
         self._of, self._name = of, name
-        self.id, self.dialect = of.id, of.dialect
 
     def __repr__(self) -> str:
         return f"CalledInstance({self._of!r}, {self._name!r})"
 
     @property
-    def state(self) -> State:
-        return self._of.state
+    def of(self) -> Instance:
+        return self._of
 
-    @property
-    def endpoint(self) -> Endpoint | None:
-        found = self._of.endpoint
-        return None if found is None else self.called(found)
-
-    @property
-    def last_error(self) -> str | None:
-        return self._of.last_error
-
-    @property
-    def in_flight(self) -> int:
-        return self._of.in_flight
-
-    def called(self, endpoint: Endpoint) -> Endpoint:
+    def at(self, endpoint: Endpoint) -> Endpoint:
         return replace(endpoint, model=replace(endpoint.model, name=self._name))
-
-    def start(self) -> None:
-        self._of.start()
-
-    async def ensure_ready(self) -> Endpoint:
-        return self.called(await self._of.ensure_ready())
-
-    def lease(self, *, takes_slot: bool = True) -> Lease:
-        return _CalledLease(self, self._of.lease(takes_slot=takes_slot))
-
-    def report_down(self, reason: str) -> None:
-        self._of.report_down(reason)
-
-    def report_left(self) -> None:
-        self._of.report_left()
-
-    def configure(self, model: ModelSettings) -> None:
-        self._of.configure(model)
-
-    async def stop(self, *, drain_s: float = 0.0) -> None:
-        await self._of.stop(drain_s=drain_s)
-
-
-class _CalledLease(Lease):
-    __slots__ = ("_by", "_inner")
-
-    def __init__(self, by: CalledInstance, inner: Lease) -> None:
-        self._by, self._inner = by, inner
-
-    @property
-    def waited_s(self) -> float:  # type: ignore[override]  # only read
-        return self._inner.waited_s
-
-    @property
-    def endpoint(self) -> Endpoint | None:
-        found = self._inner.endpoint
-        return None if found is None else self._by.called(found)
-
-    async def ready(self) -> Endpoint:
-        return self._by.called(await self._inner.ready())
-
-    async def lost(self) -> bool:
-        return await self._inner.lost()
-
-    async def why_lost(self) -> str | None:
-        return await self._inner.why_lost()
-
-    def __enter__(self) -> "_CalledLease":
-        self._inner.__enter__()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._inner.__exit__(kind, error, trace)
 
 
 def called(instance: Instance, upstream_model: str | None, stars: tuple[str, ...]) -> Instance:

@@ -6,21 +6,21 @@ does: LiteLLM asks for that one, everybody else for this.
 """
 
 from collections.abc import Callable
-from types import TracebackType
 from typing import Final
 
 import msgspec
 
 from homeport.errors import ClientError
 from homeport.lifecycle.machine import State
-from homeport.runtime.instance import Instance, Lease, with_settings
-from homeport.spec import Endpoint, ModelFacts, ModelSettings, UpstreamDialect
+from homeport.runtime.forwarding import Forwarding
+from homeport.runtime.instance import Instance, with_settings
+from homeport.spec import Endpoint, ModelFacts, ModelSettings
 
 WITHOUT: Final = "only LiteLLM reaches it; start homeport with --with-litellm"
 
 
-class ViaInstance:
-    """An ``Instance``. ``through`` says who LiteLLM is now: a new configuration may change that."""
+class ViaInstance(Forwarding):
+    """``through`` says who LiteLLM is now: a new configuration may change that."""
 
     def __init__(
         self,
@@ -28,9 +28,8 @@ class ViaInstance:
         through: Callable[[], Instance | None],
         native: Instance | None = None,
     ) -> None:
-        self.id, self.model, self.native = model.id, model, native
-        self.dialect: UpstreamDialect = model.dialect
-        self.in_flight = 0
+        super().__init__(model.id, model.dialect)
+        self.model, self.native = model, native
         self._through = through
         self._cached: tuple[Endpoint, Endpoint | None, Endpoint] | None = None
 
@@ -38,8 +37,8 @@ class ViaInstance:
         return f"ViaInstance({self.id!r}, {self._through()!r})"
 
     @property
-    def litellm(self) -> Instance:
-        """Raises ``ClientError`` where there is none: to come again later would not help."""
+    def of(self) -> Instance:
+        """LiteLLM. Raises ``ClientError`` where there is none: to come again later would not help."""
         found = self._through()
         if found is None:
             message = f"model '{self.id}' ({self.model.upstream_model}): {WITHOUT}"
@@ -48,23 +47,19 @@ class ViaInstance:
 
     @property
     def state(self) -> State:
-        found = self._through()
-        return "failed" if found is None else found.state
+        return "failed" if self._through() is None else super().state
 
     @property
     def last_error(self) -> str | None:
-        found = self._through()
-        return WITHOUT if found is None else found.last_error
+        return WITHOUT if self._through() is None else super().last_error
 
     @property
     def endpoint(self) -> Endpoint | None:
-        found = self._through()
-        return self.at(found.endpoint) if found is not None and found.endpoint else None
+        return None if self._through() is None else super().endpoint
 
-    def at(self, litellm: Endpoint) -> Endpoint:
-        """Where LiteLLM answers, for this model."""
+    def at(self, endpoint: Endpoint) -> Endpoint:
         native = self.native.endpoint if self.native is not None else None
-        if self._cached is not None and self._cached[0] is litellm and self._cached[1] is native:
+        if self._cached is not None and self._cached[0] is endpoint and self._cached[1] is native:
             return self._cached[2]
         known = native.model if native is not None else ModelFacts(name=self.id)
         facts = ModelFacts(
@@ -72,25 +67,10 @@ class ViaInstance:
             context_tokens=known.context_tokens or self.model.ctx,
             vision=known.vision,
         )
-        mine = msgspec.structs.replace(litellm, model=facts, dialect=self.dialect)
+        mine = msgspec.structs.replace(endpoint, model=facts, dialect=self.dialect)
         mine = with_settings(mine, self.model)
-        self._cached = (litellm, native, mine)
+        self._cached = (endpoint, native, mine)
         return mine
-
-    def start(self) -> None:
-        self.litellm.start()
-
-    async def ensure_ready(self) -> Endpoint:
-        return self.at(await self.litellm.ensure_ready())
-
-    def lease(self, *, takes_slot: bool = True) -> Lease:
-        return ViaLease(self, self.litellm.lease(takes_slot=takes_slot))
-
-    def report_down(self, reason: str) -> None:
-        self.litellm.report_down(reason)
-
-    def report_left(self) -> None:
-        self.litellm.report_left()
 
     def configure(self, model: ModelSettings) -> None:
         self.model, self._cached = model, None
@@ -99,44 +79,3 @@ class ViaInstance:
 
     async def stop(self, *, drain_s: float = 0.0) -> None:
         """LiteLLM goes on: it is everybody's."""
-
-
-class ViaLease(Lease):
-    """LiteLLM's lease, which is told of this model's endpoint."""
-
-    __slots__ = ("_inner", "_via")
-
-    def __init__(self, via: ViaInstance, inner: Lease) -> None:
-        self._via, self._inner = via, inner
-
-    @property
-    def waited_s(self) -> float:  # type: ignore[override]  # only read
-        return self._inner.waited_s
-
-    @property
-    def endpoint(self) -> Endpoint | None:
-        found = self._inner.endpoint
-        return self._via.at(found) if found is not None else None
-
-    async def ready(self) -> Endpoint:
-        return self._via.at(await self._inner.ready())
-
-    async def lost(self) -> bool:
-        return await self._inner.lost()
-
-    async def why_lost(self) -> str | None:
-        return await self._inner.why_lost()
-
-    def __enter__(self) -> "ViaLease":
-        self._inner.__enter__()
-        self._via.in_flight += 1
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._via.in_flight -= 1
-        self._inner.__exit__(kind, error, trace)
