@@ -5,6 +5,7 @@ tenth gets a line; ``--json`` makes everything JSON lines on stdout.
 """
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -60,8 +61,8 @@ def teller(*, as_json: bool) -> Progress:
     return BarTeller() if output.is_terminal() else LineTeller()
 
 
-class _Teller:
-    """Says everything but how far it is."""
+class _Teller(ABC):
+    """Tells it in words: everything but how far it is."""
 
     def __call__(self, event: PullEvent) -> None:
         match event:
@@ -82,8 +83,9 @@ class _Teller:
         if choice.note:
             self.say(f"  {choice.note}")
 
+    @abstractmethod
     def loading(self, event: Loading) -> None:
-        raise NotImplementedError
+        """How far it is."""
 
     def say(self, text: str) -> None:
         output.say(text)
@@ -137,7 +139,7 @@ class BarTeller(_Teller):
         output.say(text)
 
 
-class JsonTeller(_Teller):
+class JsonTeller:
     """One JSON object a line; of the progress each hundredth."""
 
     def __init__(self) -> None:
