@@ -1,8 +1,8 @@
 """The boot chain in a container: an image that `scripts/install-homeport` adds homeport to, and the
 real Claude Code CLI outside as its client. Skipped, with the reason, where no Docker answers.
 
-The base image is `python:3.13-slim`, which has no uv: the script takes venv and pip. With LiteLLM the
-script runs once more on top of that, and installs the real one.
+The base image is `python:3.13-slim`, which has no uv: the script takes venv and pip. On top of that it
+runs once more: with uv there, which takes the place of what pip has done; and for the real LiteLLM.
 """
 
 from __future__ import annotations
@@ -44,6 +44,14 @@ ARG PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_DEFAULT_TIMEOUT
 RUN --mount=type=secret,id=ca PIP_CERT=/run/secrets/ca /tmp/homeport/install-homeport /tmp/homeport
 ENV PATH=/soft/app/homeport/bin:$PATH
 ENTRYPOINT ["/soft/app/homeport/bin/homeport", "boot"]
+"""
+WITH_UV = """\
+FROM homeport-test-boot:plain
+ARG PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_DEFAULT_TIMEOUT
+RUN --mount=type=secret,id=ca PIP_CERT=/run/secrets/ca pip install --quiet --root-user-action=ignore uv
+RUN --mount=type=secret,id=ca UV_DEFAULT_INDEX=$PIP_INDEX_URL SSL_CERT_FILE=/run/secrets/ca \\
+    /tmp/homeport/install-homeport /tmp/homeport
+RUN test -f /soft/app/homeport/tools/homeport/uv-receipt.toml
 """
 WITH_LITELLM = """\
 FROM homeport-test-boot:plain
@@ -90,11 +98,14 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> str:
     return built(folder, "plain")
 
 
-@pytest.fixture(scope="module")
-def with_litellm(plain: str, tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("image-with-litellm")
-    (folder / "Dockerfile").write_text(WITH_LITELLM)
-    return built(folder, "litellm")
+MORE = {"uv": WITH_UV, "litellm": WITH_LITELLM}
+
+
+def image_of(kind: str, folder: Path) -> str:
+    if kind == "plain":
+        return f"{IMAGE}:plain"
+    (folder / "Dockerfile").write_text(MORE[kind])
+    return built(folder, kind)
 
 
 class Container:
@@ -142,11 +153,12 @@ class Container:
         return pid
 
 
-@pytest.fixture(params=["plain", pytest.param("litellm", marks=pytest.mark.slow_litellm)])
-def container(request: pytest.FixtureRequest) -> Iterator[Container]:
-    has_litellm = request.param == "litellm"
-    image = request.getfixturevalue("with_litellm" if has_litellm else "plain")
-    more = {"AUTO_INFER_LITELLM_ON_BOOT": "1"} if has_litellm else {}
+@pytest.fixture(params=["plain", "uv", pytest.param("litellm", marks=pytest.mark.slow_litellm)])
+def container(
+    request: pytest.FixtureRequest, plain: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Container]:
+    image = image_of(request.param, tmp_path_factory.mktemp("image-of"))
+    more = {"AUTO_INFER_LITELLM_ON_BOOT": "1"} if request.param == "litellm" else {}
     it = Container(image, **more)
     try:
         it.wait_said("[boot] all is ready")
