@@ -13,7 +13,14 @@ from homeport.litellm import VERSION
 from homeport.runtime.discovery import Found
 from homeport.runtime.leftovers import Leftovers
 from homeport.server.admin import Reloaded
-from homeport.spec import Endpoint, EngineFacts, LiteLLMSettings, ModelFacts, Settings
+from homeport.spec import (
+    Endpoint,
+    EngineFacts,
+    LiteLLMSettings,
+    ModelFacts,
+    ServerSettings,
+    Settings,
+)
 
 URL = "http://127.0.0.1:8080"
 MODEL = ModelFacts(name="model-x", context_tokens=32768)
@@ -45,6 +52,18 @@ def test_what_is_left_alone_is_told_with_the_next_step(capsys: pytest.CaptureFix
     assert "api_key" in hint
     assert "LiteLLM on port 8080" in gateway
     assert other_hint.endswith("--upstream http://127.0.0.1:8080/v1")
+
+
+@pytest.mark.parametrize(("host", "key"), [("127.0.0.1", "local"), ("0.0.0.0", "YOUR-KEY")])
+def test_what_to_type_next(host: str, key: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Any word will do for a key, unless one is needed."""
+    narrator = TerminalNarrator()
+    narrator.listening(f"http://{host}:1", Settings(server=ServerSettings(host=host)))
+    engine = EngineFacts(engine="llamacpp")
+    narrator.model_ready("model-x", Endpoint(base_url=f"{URL}/v1", engine=engine, model=MODEL))
+    said = capsys.readouterr().err
+    assert f"ANTHROPIC_BASE_URL=http://{host}:1 ANTHROPIC_AUTH_TOKEN={key} claude" in said
+    assert f"OPENAI_API_KEY={key}" in said
 
 
 LEFT = Leftovers(

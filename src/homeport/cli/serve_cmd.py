@@ -268,7 +268,7 @@ class TerminalNarrator:
     """Says it to a person, on stderr."""
 
     def __init__(self) -> None:
-        self._url = ""
+        self._url, self._key = "", "local"
         self._is_demo = self._is_ready = self._has_told = False
         self._found: set[str] = set()
 
@@ -300,6 +300,7 @@ class TerminalNarrator:
 
     def listening(self, url: str, settings: Settings) -> None:
         self._url = url
+        self._key = "YOUR-KEY" if settings.needs_key else "local"
         self._is_demo = [model.id for model in settings.models] == ["homeport-demo"]
         output.say(f"homeport listens on {url}  (Ctrl-C stops)")
         self._tell_how()
@@ -329,7 +330,8 @@ class TerminalNarrator:
         """What to type next, once, when there is something to talk to."""
         if self._url and self._is_ready and not self._has_told:
             self._has_told = True
-            output.say((f"{DEMO}\n" if self._is_demo else "") + HOW_TO.format(url=self._url))
+            how = HOW_TO.format(url=self._url, key=self._key)
+            output.say((f"{DEMO}\n" if self._is_demo else "") + how)
 
     def model_failed(self, model_id: str, reason: str) -> None:
         output.error(
@@ -383,8 +385,8 @@ DEMO = """
   or a running one:   homeport serve --upstream http://127.0.0.1:8080/v1"""
 
 HOW_TO = """
-  Claude Code:  ANTHROPIC_BASE_URL={url} ANTHROPIC_AUTH_TOKEN=local claude
-  OpenAI SDKs:  OPENAI_BASE_URL={url}/v1 OPENAI_API_KEY=local
+  Claude Code:  ANTHROPIC_BASE_URL={url} ANTHROPIC_AUTH_TOKEN={key} claude
+  OpenAI SDKs:  OPENAI_BASE_URL={url}/v1 OPENAI_API_KEY={key}
 """
 
 
