@@ -184,6 +184,11 @@ def test_sections_that_do_not_say_which_models_there_are(
         "store": {"url": str(home / "usage.db")},
     }
     assert not it.has_keys
+    text = "store: {url: 'postgresql://x:${PASSWORD}@db/x'}"
+    (home / "config.yaml").write_text(text)
+    env |= {"PASSWORD": "secret", "HOMEPORT_STORE_URL": "postgresql://x:other@db/x"}
+    kept = found({**env, **LITELLM_ON}).config
+    assert kept == {"store": {"url": "postgresql://x:${PASSWORD}@db/x"}}, "no secret is copied"
 
 
 def test_its_keys_are_seen_and_its_mistakes(env: dict[str, str]) -> None:

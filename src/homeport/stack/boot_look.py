@@ -218,7 +218,7 @@ def _own_configuration(wanted: Wishes, env: Mapping[str, str]) -> tuple[bool, di
     """Whether the gateway's own configuration has keys, and what of it holds in front of LiteLLM.
 
     It is judged here once: a chain should not be started for a gateway that will refuse its file."""
-    without = {k: v for k, v in env.items() if k not in MASTER_KEYS}
+    without = {k: v for k, v in env.items() if k not in (*MASTER_KEYS, "HOMEPORT_STORE_URL")}
     if wanted.litellm:
         without.pop("AUTO_INFER_LITELLM_CONFIG", None)
     if wanted.llama and not wanted.litellm:
@@ -233,7 +233,7 @@ def _own_configuration(wanted: Wishes, env: Mapping[str, str]) -> tuple[bool, di
     found = yaml.load(data.decode("utf-8-sig"), Loader=yaml.BaseLoader) or {}
     kept = {name: found[name] for name in KEPT if name in found}
     store = kept.get("store")
-    if settings.store.url is not None and isinstance(store, dict) and "url" in store:
+    if isinstance(store, dict) and not {":", "$"} & {*str(store.get("url", ":"))}:
         kept["store"] = {**store, "url": settings.store.url}  # a path started at that file
     return has_keys, kept
 
