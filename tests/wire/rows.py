@@ -115,7 +115,7 @@ D, Calls, Call = openai_chat_answer.Decoder, openai_chat_answer._Calls, openai_c
 R, RA, RS = openai_responses, openai_responses_answer, openai_responses_stream.ResponsesStream
 BLOCKS, FINISH = anthropic.BLOCKS, openai_chat_answer.FINISH
 U, UD, N = anthropic_upstream, anthropic_upstream.Decoder, openai_chat_neutral
-CS, MR = openai_chat_stream, messages_relay
+CS, MR, Serial = openai_chat_stream, messages_relay, serial_calls.SerialCalls
 STREAM, FOLDS = answer_stream.AnswerStream, "pair_tool_results(in_place(turns))"
 DECODED = "_request(_decoder.decode(body), counting=counting, pdf_text=pdf_text)"
 USAGE_SUM = vars(U.UsageSum)["neutral"].fget
@@ -626,12 +626,11 @@ ROWS: dict[str, tuple[Mutation, ...]] = {
     ),
     "3.3 7": (
         Code(Calls._known, "if fragment.index is not None:", "if False:"),
-        Code(S._tool_start, "return self._advance()", "return self._leave_tools()"),
-        Code(S._tool_delta, "return out + self._advance() if self._held else out", "return out"),
-        Code(S._tool_delta, "return self.fail(", "return b'' and self.fail("),
-        Code(S._tool_delta, " or not delta.arguments.strip()", ""),
-        Code(S._open_next, "next(iter(self._held))", "list(self._held)[-1]"),
-        Code(serial_calls.SerialCalls.feed, "return self._advance()", "return self._leave()"),
+        Code(Serial.feed, "return self._advance()", "return self.leave()"),
+        Code(Serial._delta, "[delta, *self._advance()] if self._held else [delta]", "[delta]"),
+        Code(Serial._delta, "return [Failure(", "return [] and [Failure("),
+        Code(Serial._delta, " or not delta.arguments.strip()", ""),
+        Code(Serial._open_next, "next(iter(self._held))", "list(self._held)[-1]"),
     ),
     "3.3 8": (
         Code(Calls._known, "return None  # case 2", "return known"),
@@ -647,8 +646,8 @@ ROWS: dict[str, tuple[Mutation, ...]] = {
         Code(D._end, "if self._calls.has_nameless and", "if False and"),
     ),
     "3.3 10": (
-        Code(S._open_next, '"input":{},', '"input":{"x":1},'),
-        Code(S._open_next, 'if arguments := "".join(held.fragments):', 'if arguments := "":'),
+        Code(S._open_call, '"input":{},', '"input":{"x":1},'),
+        Code(Serial._open_next, '"".join(held.fragments)', '""'),
         Code(Call.announce, "if self.held:", "if False:"),
         Code(
             openai_chat_answer._arguments,
@@ -663,7 +662,7 @@ ROWS: dict[str, tuple[Mutation, ...]] = {
     ),
     "3.3 12": (
         Code(D._delta, "if (text or thinking) and self._calls:", "if False:"),
-        Code(S._delta, "self._leave_tools() + ", ""),
+        Code(S._delta, "self._leave_calls() + ", ""),
         Code(S._delta, "if self._kind == kind:", "if self._kind is not None:"),
     ),
     "3.3 13": (
@@ -721,9 +720,8 @@ ROWS: dict[str, tuple[Mutation, ...]] = {
         Code(sse.Splitter.__init__, "self._limit = max_event_bytes", "self._limit = 64 * 1024"),
     ),
     "3.3 21": (
-        Code(S._tool_start, "if self._single_call and", "if False and"),
         Code(AA.encode_message, "if not (single_call and calls)", "if True"),
-        Code(serial_calls.SerialCalls.feed, "if self._single_call and", "if False and"),
+        Code(Serial.feed, "if self._single_call and", "if False and"),
     ),
     "3.3 22": (
         Code(

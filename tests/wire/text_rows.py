@@ -8,7 +8,6 @@ from homeport.server import web_search as searcher
 from homeport.wire import (
     anthropic,
     anthropic_answer,
-    anthropic_stream,
     call_python,
     call_text,
     chat_guard,
@@ -16,6 +15,7 @@ from homeport.wire import (
     openai_chat,
     rescue,
     search_services,
+    serial_calls,
     slimming,
     web_search,
 )
@@ -41,7 +41,7 @@ ROWS: dict[str, tuple[Mutation, ...]] = {
     "3.5 a stream": (
         Code(Arguments._first, '"second" if start == "{" else "plain"', '"quoted"'),
         Code(
-            anthropic_stream.AnthropicStream._tool_delta,
+            serial_calls.SerialCalls._delta,
             "if not delta.arguments:",
             "if not delta.arguments.startswith('{'):",
         ),

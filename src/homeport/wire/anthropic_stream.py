@@ -9,8 +9,8 @@ numbered 0, 1, 2 … without gaps and never overlap. ``NEXT`` is that grammar as
 goes through ``_emit``, which looks the state up, so a wrong caller gets an exception and the client
 never a wrong event.
 
-Engines overlap tool calls; Anthropic's blocks cannot. A call other than the open one is held back
-until the open one is complete (docs/dialects.md 3.3, rule 7).
+Engines overlap tool calls; Anthropic's blocks cannot: ``serial_calls`` holds a call back until the one
+before it is complete.
 """
 
 from typing import Any, Literal
@@ -44,6 +44,7 @@ from homeport.wire.events import (
     UsageReport,
     WebSearch,
 )
+from homeport.wire.serial_calls import SerialCalls
 
 State = Literal["new", "between", "in_block", "closing", "done"]
 
@@ -85,14 +86,6 @@ _DELTAS: dict[Kind, bytes] = {
 }
 
 
-class _HeldCall:
-    """A tool call that waits for its turn."""
-
-    def __init__(self, start: ToolCallStart) -> None:
-        self.start = start
-        self.fragments: list[str] = []
-
-
 class AnthropicStream:
     """Neutral events in, Anthropic SSE bytes out.
 
@@ -114,18 +107,14 @@ class AnthropicStream:
         self.failure: RequestFault | None = None
         self._state: State = "new"
         self._message_id, self._model, self._request_id = message_id, model, request_id
-        self.context_tokens, self._single_call = context_tokens, single_call
+        self.context_tokens = context_tokens
+        self._serial = SerialCalls(single_call=single_call)
         self._estimate = 0
         self._deltas = 0
         self._index = -1
         self._kind: Kind | None = None
         self._delta_head = b""
         """The open block's delta frame up to its text."""
-        self._call: int | None = None
-        self._call_text: list[str] = []
-        self._is_whole: bool | None = None
-        """Whether the open call is complete; None where that has to be found out."""
-        self._held: dict[int, _HeldCall] = {}
         self._called_tools = False
         self._searches: int | None = None
         self._finish: Finish | None = None
@@ -175,9 +164,10 @@ class AnthropicStream:
             case ThinkingDelta():
                 return self._delta("thinking", event.text)
             case ToolCallStart():
-                return self._tool_start(event)
+                return self._calls(self._serial.feed(event))
             case ToolCallDelta():
-                return self._tool_delta(event)
+                self._deltas += bool(event.arguments)
+                return self._calls(self._serial.feed(event))
             case WebSearch():
                 return self._search(event)
             case Finish():
@@ -208,7 +198,7 @@ class AnthropicStream:
         self._deltas += 1
         if self._kind == kind:
             return self._delta_head + _encode(text) + b"}}\n\n"
-        opening = self._leave_tools() + self._close_block() + self._open_block(kind, _STARTS[kind])
+        opening = self._leave_calls() + self._close_block() + self._open_block(kind, _STARTS[kind])
         return opening + self._delta_head + _encode(text) + b"}}\n\n"
 
     def _open_block(self, kind: Kind, block: bytes) -> bytes:
@@ -233,39 +223,39 @@ class AnthropicStream:
                 b'{"type":"content_block_delta","index":%d,"delta":'
                 b'{"type":"signature_delta","signature":%b}}' % (self._index, _encode(SIGNATURE)),
             )
-        self._kind = self._call = None
+        self._kind = None
         return signature + self._emit(
             "content_block_stop", b'{"type":"content_block_stop","index":%d}' % self._index
         )
 
     # ----------------------------------------------------------------- tool calls
 
-    def _tool_start(self, start: ToolCallStart) -> bytes:
-        if self._single_call and (self._called_tools or self._held):
-            return b""
-        self._held[start.call] = _HeldCall(start)
-        return self._advance()
+    def _calls(self, events: list[Event]) -> bytes:
+        """Calls one after the other, each complete before the next begins."""
+        return b"".join(map(self._call, events))
 
-    def _tool_delta(self, delta: ToolCallDelta) -> bytes:
-        """1. Of the open call: sent. 2. Of a held one: held. 3. Of one that was dropped, or white
-        space after one that was closed: nothing. 4. Else the engine contradicts itself.
-        """
-        if not delta.arguments:
-            return b""
-        if delta.call == self._call:  # case 1
-            self._deltas += 1
-            self._call_text.append(delta.arguments)
-            self._is_whole = None
-            out = self._delta_head + _encode(delta.arguments) + b"}}\n\n"
-            return out + self._advance() if self._held else out
-        if delta.call in self._held:  # case 2
-            self._deltas += 1
-            self._held[delta.call].fragments.append(delta.arguments)
-            return self._advance()
-        if self._single_call or not delta.arguments.strip():  # case 3
-            return b""
-        return self.fail(  # case 4
-            UpstreamError("upstream", "the engine went on with a tool call that it had completed")
+    def _call(self, event: Event) -> bytes:
+        match event:
+            case ToolCallStart():
+                return self._close_block() + self._open_call(event)
+            case ToolCallDelta():
+                return self._delta_head + _encode(event.arguments) + b"}}\n\n"
+            case Failure():
+                return self.fail(_fault(event))
+            case _:
+                raise InternalError("internal", f"{type(event).__name__} is no tool call")
+
+    def _leave_calls(self) -> bytes:
+        """Sends all calls that are held back; what they lack now will not come."""
+        return self._calls(self._serial.leave())
+
+    def _open_call(self, start: ToolCallStart) -> bytes:
+        self._called_tools = True
+        # Arguments go only into deltas: clients ignore an ``input`` that stands in the start.
+        return self._open_block(
+            "tool",
+            b'{"type":"tool_use","id":%b,"name":%b,"input":{},%b'
+            % (_encode(start.id), _encode(start.name), _encode(CALLER)[1:]),
         )
 
     def _search(self, search: WebSearch) -> bytes:
@@ -273,51 +263,15 @@ class AnthropicStream:
         self._searches = searched(self._searches, search)
         call, result = search_blocks(search)
         query = _encode(_encode(call["input"]).decode())
-        opened = self._leave_tools() + self._close_block()
+        opened = self._leave_calls() + self._close_block()
         opened += self._open_block("tool", _encode({**call, "input": {}}))
         asked = self._delta_head + query + b"}}\n\n" + self._close_block()
         return opened + asked + self._open_block("tool", _encode(result)) + self._close_block()
 
-    def _advance(self) -> bytes:
-        """Opens held calls, in order, as long as the open one is complete."""
-        out = b""
-        while self._held and (self._call is None or self._call_is_whole()):
-            out += self._open_next()
-        return out
-
-    def _leave_tools(self) -> bytes:
-        """Sends all held calls; what they lack now will not come."""
-        out = b""
-        while self._held:
-            out += self._open_next()
-        return out
-
-    def _open_next(self) -> bytes:
-        held = self._held.pop(next(iter(self._held)))
-        closed = self._close_block()
-        self._call, self._call_text, self._is_whole = held.start.call, held.fragments, None
-        self._called_tools = True
-        # Arguments go only into deltas: clients ignore an ``input`` that stands in the start.
-        opened = self._open_block(
-            "tool",
-            b'{"type":"tool_use","id":%b,"name":%b,"input":{},%b'
-            % (_encode(held.start.id), _encode(held.start.name), _encode(CALLER)[1:]),
-        )
-        if arguments := "".join(held.fragments):
-            opened += self._delta_head + _encode(arguments) + b"}}\n\n"
-        return closed + opened
-
-    def _call_is_whole(self) -> bool:
-        if self._is_whole is None:
-            last = self._call_text[-1].rstrip() if self._call_text else ""
-            # A whole object ends so; only then is it worth to parse it.
-            self._is_whole = last.endswith("}") and _is_object("".join(self._call_text))
-        return self._is_whole
-
     # ----------------------------------------------------------------- the end
 
     def _end(self) -> bytes:
-        out = self.start(self._estimate) + self._leave_tools() + self._close_block()
+        out = self.start(self._estimate) + self._leave_calls() + self._close_block()
         usage = self.usage or Usage(self._estimate, self._deltas)  # an engine that reports none
         stop_reason, stop_sequence = stop_reason_of(
             self._finish or Finish("end"),
@@ -352,13 +306,6 @@ class PrewarmStream(AnthropicStream):
 
     def feed(self, event: Event) -> bytes:
         return b"".join(super(PrewarmStream, self).feed(kept) for kept in prewarmed([event]))
-
-
-def _is_object(text: str) -> bool:
-    try:
-        return isinstance(msgspec.json.decode(text), dict)
-    except faults.BAD_BODY:
-        return False
 
 
 def _fault(failure: Failure) -> RequestFault:

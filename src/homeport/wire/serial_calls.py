@@ -57,7 +57,7 @@ class SerialCalls:
             case ToolCallDelta():
                 return self._delta(event)
             case TextDelta() | ThinkingDelta() | End():
-                events = self._leave()
+                events = self.leave()
                 events.append(event)
                 return events
             case Failure():
@@ -90,8 +90,8 @@ class SerialCalls:
             events += self._open_next()
         return events
 
-    def _leave(self) -> list[Event]:
-        """Sends all held calls; what they lack now will not come."""
+    def leave(self) -> list[Event]:
+        """Something else follows: all held calls; what they lack now will not come."""
         events: list[Event] = []
         while self._held:
             events += self._open_next()
