@@ -126,6 +126,14 @@ def test_only_the_gateway_listens_on_all_interfaces(boot: Boot) -> None:
     assert listening == expected
 
 
+async def test_reports_of_claude_code_are_taken_and_go_nowhere(boot: Boot) -> None:
+    before = boot.output()
+    for path in ("/api/event_logging/batch", "/api/event_logging/v2/batch"):
+        async with await ask(boot.base_url, "POST", path, {"events": []}) as exchange:
+            assert exchange.status == 200, await exchange.body()
+    assert boot.output() == before, "nobody else has heard of it"
+
+
 @pytest.mark.claude_code
 @pytest.mark.timeout(900)
 def test_claude_code(boot: Boot, claude: ClaudeCode, tmp_path: Path) -> None:
@@ -184,6 +192,16 @@ async def test_the_first_boot_makes_a_key_and_the_next_one_has_it(tmp_path: Path
         ) as exchange:
             assert exchange.status == 200, await exchange.body()
         assert second.end() == 0
+
+
+@pytest.mark.llamacpp
+def test_nothing_outlives_a_boot_that_is_killed(tmp_path: Path) -> None:
+    with Boot(tmp_path, HOMEPORT_MASTER_KEY=KEY) as boot:
+        children = boot.children()
+        assert len(children) == 4, "two members, each behind its shim"
+        boot.process.kill()
+        _, alive = psutil.wait_procs(children, 20)
+        assert alive == []
 
 
 def test_check_shows_the_plan_and_starts_nothing(tmp_path: Path) -> None:

@@ -263,6 +263,19 @@ async def test_a_program_that_is_not_there(town: Town) -> None:
     assert "[one] cannot start /no/such/program: No such file or directory" in town.heard.lines
 
 
+async def test_a_bug_of_ours_ends_the_chain_and_the_exit_code_tells(town: Town) -> None:
+    town.add("one")
+
+    async def broken(*args: Any) -> Any:
+        raise RuntimeError("no such thing")
+
+    assert (
+        await Chain(Plan(members=tuple(town.members), key_from=""), broken, town.heard).run() == 40
+    )
+    (died,) = [event for event in town.heard.events if event[0] == "died"]
+    assert died[2] == "is not watched any more: RuntimeError('no such thing')"
+
+
 async def test_who_does_not_hear_is_killed_and_the_exit_code_tells(town: Town) -> None:
     town.add("one")
     town.add("two", "stubborn", grace_s=0.2)

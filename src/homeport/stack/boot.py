@@ -30,6 +30,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Final, NamedTuple, Protocol
 
 import psutil
+import structlog
 
 from homeport.errors import UpstreamError
 from homeport.lifecycle.machine import backoff_s
@@ -38,6 +39,8 @@ from homeport.runtime.probe import STARTUP_TIMEOUT_S, Fetch, StartError
 from homeport.runtime.process import EngineProcess, port_is_free
 from homeport.runtime.terminal import Terminal
 from homeport.stack.boot_plan import EXIT_CUT, Member, Plan
+
+log = structlog.get_logger()
 
 STABLE_S: Final = 60.0
 TELL_EVERY_S: Final = 10.0
@@ -207,7 +210,7 @@ class _Keeper:
         return f"<{self.member.name} {self._process!r}>"
 
     def begin(self) -> "asyncio.Task[None]":
-        self._task = asyncio.create_task(self._keep(), name=f"boot {self.member.name}")
+        self._task = asyncio.create_task(self._keep_or_tell(), name=f"boot {self.member.name}")
         return self._task
 
     async def end(self) -> None:
@@ -228,6 +231,14 @@ class _Keeper:
                 os.kill(pid, number)
 
     # What follows runs in the keeper's task only.
+
+    async def _keep_or_tell(self) -> None:
+        try:
+            await self._keep()
+        except Exception as error:  # a bug of ours: a chain that nobody watches is worse than none
+            log.exception("boot.broken", member=self.member.name)
+            self._narrator.died(self.member, f"is not watched any more: {error!r}", [], None)
+            self.given_up = self.member.exit_code
 
     async def _keep(self) -> None:
         if self._before is not None:  # 1.
@@ -253,7 +264,11 @@ class _Keeper:
             return _End(reason=f"did not start: port {self.member.port} is taken")
         began = time.monotonic()
         ready_at: float | None = None
-        process = self._process = await EngineProcess.spawn(self.member.command, self._output)
+        try:
+            process = await EngineProcess.spawn(self.member.command, self._output)
+        except OSError as error:  # no process or no memory left
+            return _End(reason=f"did not start: {error.strerror}")
+        self._process = process
         try:
             await self._until_ready(process, began)
             ready_at = time.monotonic()
