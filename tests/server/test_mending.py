@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from homeport.server.calls import ChatCall, Mending
+from homeport.server.calls import ChatCall
+from homeport.server.mending import Mending
 from homeport.spec import Endpoint, EngineFacts, ModelFacts
 from homeport.wire import slimming, web_search
 from homeport.wire.events import (

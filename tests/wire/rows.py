@@ -17,6 +17,7 @@ from pathlib import Path
 
 from homeport.engines import llamacpp, mlx, ollama, openai_compatible, sglang, trtllm, vllm
 from homeport.server import answer_stream, asking, calls, context_fit, proxy, responses
+from homeport.server.mending import Mending
 from homeport.wire import (
     anthropic,
     anthropic_answer,
@@ -769,7 +770,7 @@ ROWS: dict[str, tuple[Mutation, ...]] = {
         facts(openai_compatible, reasoning_key="reasoning"),
         facts(openai_compatible, template_kwargs=True),
         Code(D._delta, "delta.reasoning_content or delta.reasoning", "delta.reasoning"),
-        Code(calls.Mending._rescue, "return stages(", "return None and stages("),
+        Code(Mending._rescue, "return stages(", "return None and stages("),
     ),
     # ----------------------------------------------------------------- 3.6
     "3.6 Leading system and developer messages": (

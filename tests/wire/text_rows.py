@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from homeport.server import calls
 from homeport.server import web_search as searcher
+from homeport.server.mending import Mending
 from homeport.wire import (
     anthropic,
     anthropic_answer,
@@ -22,7 +23,7 @@ from homeport.wire import (
 from tests.wire.mutations import Code, Entry, Mutation, Value
 
 Rescue, Think, Arguments = rescue.CallRescue, rescue.ThinkSplitter, rescue._Arguments
-Mending, Translated = calls.Mending, calls.TranslatedChat
+Translated = calls.TranslatedChat
 Search, Services, Check = web_search.SearchCalls, search_services, correction.CallCheck
 CALLABLE = vars(openai_chat.ChatRequest)["callable_tools"].fget
 

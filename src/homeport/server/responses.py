@@ -13,8 +13,9 @@ import msgspec
 
 from homeport.errors import ClientError, RequestFault
 from homeport.routing.catalog import RequestKind
-from homeport.server.calls import CHAT_PATH, Mending, refuse_images
+from homeport.server.calls import CHAT_PATH, refuse_images
 from homeport.server.http import Http, new_id
+from homeport.server.mending import Mending
 from homeport.server.proxy import Proxy
 from homeport.server.response_store import ResponseStore, Segment, Stored
 from homeport.server.web_search import WebSearcher
