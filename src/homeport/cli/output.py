@@ -117,7 +117,7 @@ def stack_error(problem: StackError) -> None:
 
 class Work:
     """Work that takes a while: ``step`` tells what stays on the screen, ``now`` what it does just now,
-    which a terminal shows on one line and anything else not at all."""
+    which a terminal shows on one line and anything else not at all; ``begin`` is worth a line there."""
 
     def __init__(self) -> None:
         self._shows = False
@@ -130,6 +130,12 @@ class Work:
         if is_terminal():
             status(f"  {text}")
             self._shows = True
+
+    def begin(self, text: str) -> None:
+        if is_terminal():
+            self.now(text.strip())
+        else:
+            self.step(text)
 
     def end(self) -> None:
         if self._shows:

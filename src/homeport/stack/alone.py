@@ -29,7 +29,7 @@ def alone(folder: Path, tell: Tell) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            tell("another `homeport proxy` command is at work; waiting for it")
+            tell("another homeport command is at work; waiting for it")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
     finally:

@@ -18,6 +18,8 @@ BRIEF_S: Final = 20.0
 """For a question."""
 LAST_LINES: Final = 15
 """Of a program that failed, in an error."""
+OF_OTHERS: Final = frozenset({"COMPOSE_FILE", "COMPOSE_PATH_SEPARATOR", "COMPOSE_ENV_FILES"})
+"""Variables in the user's shell that are about other stacks, and would lead Compose away from ours."""
 
 NO_DOCKER: Final = "or run homeport without containers: `homeport proxy start --local`"
 
@@ -56,9 +58,9 @@ class Docker:
             return False
         return True
 
-    def ask(self, *words: str) -> str:
+    def ask(self, *words: str, within_s: float = BRIEF_S) -> str:
         """What a command of Docker's says. Raises ``StackError``."""
-        said = self._said(*words)
+        said = self._said(*words, within_s=within_s)
         if said.returncode:
             raise failed(f"docker {words[0]}", said.stderr.splitlines())
         return said.stdout
@@ -70,12 +72,14 @@ class Docker:
     def compose(
         self, *words: str, env: Mapping[str, str] | None = None
     ) -> Iterator[subprocess.Popen[str]]:
-        """A command of Compose, in the folder of its file; its output is one text. It is ended when
-        the block is left."""
+        """A command of Compose, in the folder of its files; its output is one text. It is ended when
+        the block is left. Which files, COMPOSE_FILE in ``.env`` says; without it these are compose.yaml
+        and the user's compose.override.yaml."""
+        theirs = {name: self.env[name] for name in self.env if name not in OF_OTHERS}
         process = subprocess.Popen(
-            [self._program, "compose", "--file", str(self.layout.compose_file), *words],
+            [self._program, "compose", *words],
             cwd=self.layout.services,
-            env={**self.env, "COMPOSE_ANSI": "never", "COMPOSE_MENU": "false", **(env or {})},
+            env={**theirs, "COMPOSE_ANSI": "never", "COMPOSE_MENU": "false", **(env or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -100,7 +104,7 @@ class Docker:
             raise failed(f"docker compose {words[0]}", said)
         return said
 
-    def _said(self, *words: str) -> subprocess.CompletedProcess[str]:
+    def _said(self, *words: str, within_s: float = BRIEF_S) -> subprocess.CompletedProcess[str]:
         try:
             return subprocess.run(
                 [self._program, *words],
@@ -109,11 +113,11 @@ class Docker:
                 capture_output=True,
                 text=True,
                 errors="replace",
-                timeout=BRIEF_S,
+                timeout=within_s,
             )
         except subprocess.TimeoutExpired:
             raise StackError(
-                f"`docker {words[0]}` did not answer within {BRIEF_S:g} s",
+                f"`docker {words[0]}` did not answer within {within_s:g} s",
                 hint="look at Docker itself: `docker info`",
             ) from None
 

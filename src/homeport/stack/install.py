@@ -1,16 +1,22 @@
 """``homeport install``: the stack's files in the user's folder, its secrets, its images.
 
-Three steps, each of which can be done again at any time:
+Steps, each of which can be done again at any time:
 
-1. The files of the package go into ``services/``; what the user has changed stays (``files_plan``).
+1. What an older layout has is looked at, once (``migrate``).
 2. ``.env`` gets what it lacks: secrets made here, once, and choices with their defaults.
-3. Images are built and pulled, each by itself: one that cannot be had does not keep the others away,
+3. The files of the package go into ``services/``; what the user has changed stays (``files_plan``).
+4. Images are built and pulled, each by itself: one that cannot be had does not keep the others away,
    and ``homeport proxy start`` tries again.
+
+1 to 3 are one change: all of it is written, or nothing (``staged``). Only one install is at work at a
+time.
 """
 
+import errno
+import hashlib
 import os
-import secrets
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -18,18 +24,26 @@ from typing import Final
 
 import msgspec
 
+from homeport.config import load
 from homeport.errors import StackError
-from homeport.stack import env_file, wheel
+from homeport.stack import env_file, files_plan, litellm_file, migrate, wheel
+from homeport.stack.alone import alone
 from homeport.stack.compose import Compose
-from homeport.stack.env_file import Variable
-from homeport.stack.files_plan import Step, plan, sums
+from homeport.stack.files_plan import Step
 from homeport.stack.layout import Layout
+from homeport.stack.migrate import Migration
 from homeport.stack.proxy import Tell
+from homeport.stack.staged import Staged
+from homeport.stack.variables import MASTER_KEYS, PROFILES, choices, chosen, wanted
 
-PROFILES: Final = ("litellm", "monitoring", "llama")
-"""What there is beside gateway and database: ``--with``."""
-LLAMA_URL: Final = "http://llama:8080/v1"
+__all__ = ["PROFILES", "Installed", "get_images", "install_files"]
+
 METRICS_TOKEN_FILE: Final = "prometheus/metrics_token"
+MODELS: Final = "models"
+CHANGED: Final = "changed"
+"""In the manifest: no file has such a sum."""
+SECRET: Final = 0o600
+WEIGHTS_SHOWN: Final = 3
 
 
 class Installed(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,125 +52,175 @@ class Installed(msgspec.Struct, frozen=True, kw_only=True):
     services: str
     files: tuple[Step, ...]
     profiles: tuple[str, ...]
+    dropped: tuple[str, ...]
+    """Profiles that were chosen before."""
     new_key: str | None
     """The master key, when it was made just now: it is shown once."""
+    migrated: Migration | None
+    notes: tuple[str, ...]
+    """What is worth knowing before the start."""
 
 
 def install_files(
-    layout: Layout, env: Mapping[str, str], chosen: Sequence[str] | None
+    layout: Layout,
+    env: Mapping[str, str],
+    *,
+    add: Collection[str] = (),
+    drop: Collection[str] = (),
+    has_gpu: Callable[[], bool],
+    tell: Tell,
 ) -> Installed:
-    """Steps 1 and 2. ``chosen`` are the profiles wanted; None leaves them as they are. Raises
-    ``StackError`` where the folder cannot be written."""
-    try:
-        layout.services.mkdir(mode=0o700, parents=True, exist_ok=True)
-        before = layout.env_file.read_text() if layout.env_file.exists() else ""
-        known = env_file.values(before)
-        profiles = _profiles(known) if chosen is None else tuple(chosen)
-        text = env_file.completed(before, _variables(env, profiles))
-        if chosen is not None:
-            text = env_file.changed(text, _choice(env_file.values(text), profiles))
-        env_file.write(layout.env_file, text)
-        values = env_file.values(text)
-        steps = _write_files(layout, _shipped(values))
-    except OSError as error:
-        raise StackError(
-            f"{error.filename or layout.services} cannot be written: {error.strerror}",
-            hint="look at the folder's owner, or set HOMEPORT_CONFIG to another folder",
-        ) from None
-    new_key = None if known.get("HOMEPORT_MASTER_KEY") else values["HOMEPORT_MASTER_KEY"]
+    """Steps 1 to 3. ``add`` and ``drop`` are the profiles to take in and out; what was chosen before
+    stays otherwise. Raises ``StackError``, and has then changed nothing."""
+    _check_home(env)
+    with alone(load.state_home(env) / "install", tell):
+        try:
+            return _install(layout, env, add, drop, has_gpu)
+        except OSError as error:
+            raise _problem(error, layout) from None
+
+
+def _install(
+    layout: Layout,
+    env: Mapping[str, str],
+    add: Collection[str],
+    drop: Collection[str],
+    has_gpu: Callable[[], bool],
+) -> Installed:
+    before = env_file.load(layout.env_file)
+    known = env_file.values(before)
+    profiles = chosen(known, add, drop)
+    migrated = _migration(layout, env, known, profiles)
+    text = env_file.completed(
+        before,
+        wanted(
+            (migrated.env if migrated else {}) | {name: env[name] for name in env if env[name]},
+            profiles,
+            user=(os.getuid(), os.getgid()) if os.getuid() else None,
+            has_gpu="llama" in profiles and has_gpu(),
+        ),
+    )
+    text = env_file.changed(text, choices(env_file.values(text), profiles))
+    if migrated and migrated.lines:
+        text += "\n".join(("", f"# From {migrate.NAME}.", *migrated.lines.values(), ""))
+    values = env_file.values(text)
+    steps = _plan(layout, _shipped(values))
+    _write(layout, text, steps, migrated)
+    key = values["HOMEPORT_MASTER_KEY"]
+    is_new = not known.get("HOMEPORT_MASTER_KEY") and not _was_given(key, env, migrated)
     return Installed(
         services=str(layout.services),
         files=tuple(steps),
         profiles=profiles,
-        new_key=None if new_key == env.get("HOMEPORT_MASTER_KEY") else new_key,
+        dropped=tuple(name for name in chosen(known) if name not in profiles),
+        new_key=key if is_new else None,
+        migrated=migrated,
+        notes=tuple(_notes(layout, {**values, **env}, profiles)),
     )
 
 
 def get_images(
-    compose: Compose, profiles: Sequence[str], step: Tell, now: Tell
+    compose: Compose, profiles: Sequence[str], begin: Tell, step: Tell, now: Tell
 ) -> list[StackError]:
-    """Step 3: build what is built, pull the rest; return what could not be had. ``now`` hears each line
-    of Docker's."""
+    """Step 4: build what is built, pull the rest; return what could not be had. ``begin`` hears what is
+    begun, ``step`` what has come of it, ``now`` each line of Docker's."""
     failed = []
     for service in compose.services(profiles):
-        verb = "build" if service.is_built else "pull"
-        now(f"{verb} {service.name}")
+        doing, done = ("building", "built") if service.is_built else ("pulling", "there")
+        begun = time.monotonic()
+        begin(f"  {service.name}: {doing}")
         try:
             compose.get_image(service, now)
-            step(f"  {service.name}: {'built' if service.is_built else 'pulled'}")
+            step(f"  {service.name}: {done}{_took(time.monotonic() - begun)}")
         except StackError as error:
-            step(f"  {service.name}: failed")
+            step(f"  {service.name}: failed{_took(time.monotonic() - begun)}")
             failed.append(error)
     return failed
 
 
-# --------------------------------------------------------------------------- .env
+def _took(seconds: float) -> str:
+    return f" ({seconds:.0f} s)" if seconds >= 1 else ""
 
 
-def _profiles(known: Mapping[str, str]) -> tuple[str, ...]:
-    return tuple(filter(None, known.get("COMPOSE_PROFILES", "").split(",")))
+# --------------------------------------------------------------------------- what goes before
 
 
-def _choice(known: Mapping[str, str], profiles: Sequence[str]) -> dict[str, str]:
-    """What choosing services changes."""
-    upstreams = [url for url in known.get("HOMEPORT_UPSTREAM", "").split(",") if url]
-    upstreams = [url for url in upstreams if url != LLAMA_URL]
+def _check_home(env: Mapping[str, str]) -> None:
+    """The gateway's container reads ``config.yaml`` of a folder."""
+    named = env.get(load.CONFIG_VARIABLES[0])
+    if named and (file := Path(named).absolute()) != load.home(env):
+        hint = f"HOMEPORT_CONFIG={file.parent} means that folder, with this file in it"
+        if file.name != "config.yaml":
+            hint = f"copy it to {load.home(env) / 'config.yaml'}, and unset HOMEPORT_CONFIG"
+        raise StackError(
+            f"HOMEPORT_CONFIG names a file, and the stack needs a folder: {file}", hint=hint
+        )
+
+
+def _migration(
+    layout: Layout, env: Mapping[str, str], known: Mapping[str, str], profiles: Collection[str]
+) -> Migration | None:
+    if layout.migrated.exists() or (old := migrate.look(env)) is None:
+        return None
+    key = next(filter(None, (env.get(name) for name in MASTER_KEYS)), None)
+    return migrate.plan(
+        old,
+        {**({MASTER_KEYS[0]: key} if key else {}), **known},
+        has_litellm_config=os.path.lexists(layout.litellm_config),
+        with_litellm="litellm" in profiles,
+    )
+
+
+def _was_given(key: str, env: Mapping[str, str], migrated: Migration | None) -> bool:
+    """The user has it already."""
+    given = {env.get(name) for name in MASTER_KEYS}
+    return key in given | set(migrated.env.values() if migrated else ())
+
+
+def _notes(layout: Layout, values: Mapping[str, str], profiles: Collection[str]) -> Iterable[str]:
     if "llama" in profiles:
-        upstreams.insert(0, LLAMA_URL)
-    return {"COMPOSE_PROFILES": ",".join(profiles), "HOMEPORT_UPSTREAM": ",".join(upstreams)}
+        yield from _model_notes(layout, values)
+    if "COMPOSE_FILE" in values and "compose.gpu.yaml" in values["COMPOSE_FILE"]:
+        yield "llama gets the NVIDIA GPU (COMPOSE_FILE in services/.env)"
+    if os.getuid() == 0 and values.get("HOMEPORT_UID", "10001") != "0":
+        read = (layout.home, layout.home / "config.yaml", layout.litellm_config)
+        closed = [path for path in read if _is_closed(path)]
+        for path in closed:
+            yield (
+                f"the gateway runs as user {values.get('HOMEPORT_UID', '10001')}, who may not read "
+                f"{path}: `chmod go+rX {path}`"
+            )
 
 
-def _variables(env: Mapping[str, str], profiles: Sequence[str]) -> Iterable[Variable]:
-    """All of ``.env``, in its order. Secrets that the environment has are taken from there."""
-
-    def secret(*names: str) -> str:
-        return next(filter(None, (env.get(name) for name in names)), "") or "sk-" + _new_secret()
-
-    master = secret("HOMEPORT_MASTER_KEY", "LITELLM_MASTER_KEY")
-    yield Variable(
-        "COMPOSE_PROJECT_NAME",
-        env.get("COMPOSE_PROJECT_NAME") or "homeport",
-        "Choices of homeport's stack, and its secrets. Read by Docker Compose.",
+def _model_notes(layout: Layout, values: Mapping[str, str]) -> Iterable[str]:
+    folder = layout.services / Path(values["HOMEPORT_MODELS"]).expanduser()
+    if (folder / values["LLAMA_MODEL"]).is_file():
+        return
+    there = sorted(path.name for path in folder.glob("*.gguf"))[:WEIGHTS_SHOWN]
+    yield (
+        f"llama has no model yet: there is no {values['LLAMA_MODEL']} in {os.path.normpath(folder)}; "
+        + (f"there is {', '.join(there)}; " if there else "put a GGUF there, or ")
+        + f"set LLAMA_MODEL and HOMEPORT_MODELS in {layout.env_file}"
     )
-    yield Variable("COMPOSE_PROFILES", ",".join(profiles), "Services beside gateway and database.")
-    yield Variable(
-        "HOMEPORT_MASTER_KEY", master, "The key that clients need; it opens /admin, too."
-    )
-    yield Variable("LITELLM_MASTER_KEY", master)
-    yield Variable("HOMEPORT_DB_PASSWORD", _new_secret(), "Among the services.")
-    yield Variable("HOMEPORT_METRICS_TOKEN", _new_secret())
-    yield Variable("GRAFANA_ADMIN_PASSWORD", _new_secret(), "Grafana's user is admin.")
-    yield Variable("HOMEPORT_PORT", "11899", "Ports on this machine.")
-    yield Variable("LITELLM_PORT", env.get("LITELLM_PORT") or "4444")
-    yield Variable("PROMETHEUS_PORT", "9090")
-    yield Variable("GRAFANA_PORT", "3000")
-    yield Variable("LLAMA_PORT", "8080")
-    yield Variable(
-        "HOMEPORT_ALLOWED_HOSTS", "", "More names by which the gateway may be called, with commas."
-    )
-    yield Variable("HOMEPORT_UPSTREAM", LLAMA_URL if "llama" in profiles else "")
-    yield Variable("HOMEPORT_PROFILE", "", "A set of ../profiles, by its name.")
-    yield Variable("HOMEPORT_MODELS", "./models", "A folder of models; /models in containers.")
-    yield Variable("LLAMA_MODEL", "model.gguf", "The file in it that llama serves.")
-    if os.getuid():
-        yield Variable("HOMEPORT_UID", str(os.getuid()), "Whom the gateway runs as.")
-        yield Variable("HOMEPORT_GID", str(os.getgid()))
 
 
-def _new_secret() -> str:
-    return secrets.token_urlsafe(24)
+def _is_closed(path: Path) -> bool:
+    needed = 0o005 if path.is_dir() else 0o004
+    return path.exists() and path.stat().st_mode & needed != needed
 
 
 # --------------------------------------------------------------------------- files
 
 
 def _shipped(values: Mapping[str, str]) -> dict[str, bytes]:
-    """All files of ``services/`` but ``.env``."""
+    """All files of ``services/`` but ``.env``; the one that says that it is installed comes last."""
     root = resources.files("homeport.stack") / "files"
     shipped = dict(sorted(_below(root)))
     name, data = wheel.packed()
     shipped[f"gateway/{name}"] = data
+    shipped |= litellm_file.image_files()
     shipped[METRICS_TOKEN_FILE] = values["HOMEPORT_METRICS_TOKEN"].encode()
+    shipped["compose.yaml"] = shipped.pop("compose.yaml")
     return shipped
 
 
@@ -169,34 +233,71 @@ def _below(folder: Traversable, prefix: str = "") -> Iterable[tuple[str, bytes]]
             yield path, entry.read_bytes()
 
 
-def _write_files(layout: Layout, shipped: Mapping[str, bytes]) -> list[Step]:
-    root = layout.services
-    found = {path: file.read_bytes() for path in shipped if (file := root / path).is_file()}
-    steps = plan(shipped, found, _written(layout.manifest))
+def _plan(layout: Layout, shipped: Mapping[str, bytes]) -> list[Step]:
+    written = layout.written()
+    found = sums_of(layout, lambda path: files_plan.is_asked(path, shipped, written))
+    known = {path: each for path, each in found.items() if each}
+    return files_plan.plan(shipped, known, written)
+
+
+def sums_of(layout: Layout, is_asked: Callable[[str], bool]) -> dict[str, str]:
+    """All files in ``services/``, links included: with the sum of each that is asked for, else empty.
+    Raises ``OSError``."""
+    found = {}
+    for folder, _, names in os.walk(layout.services):
+        for name in names:
+            file = Path(folder, name)
+            path = file.relative_to(layout.services).as_posix()
+            found[path] = ""
+            if is_asked(path) and file.is_file():
+                with file.open("rb") as stream:
+                    found[path] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return found
+
+
+def _write(layout: Layout, text: str, steps: list[Step], migrated: Migration | None) -> None:
+    """All, or nothing."""
+    root, data = layout.services, env_file.encoded(text)
+    sums = files_plan.sums(steps) | {files_plan.ENV: _env_sum(layout, data)}
+    with Staged() as staged:
+        staged.make(root, 0o700)
+        if migrated is not None:
+            _stage_migrated(layout, migrated, staged)
+        staged.add(layout.env_file, data, env_file.MODE)
+        for step in steps:
+            if step.action in ("new", "updated", "beside"):
+                beside = files_plan.BESIDE if step.action == "beside" else ""
+                staged.add(root / (step.path + beside), step.data)
+        staged.add(layout.manifest, msgspec.json.format(msgspec.json.encode(sums), indent=1))
+        staged.make(root / MODELS)
+        staged.put()
     for step in steps:
-        if step.action in ("new", "updated", "beside"):
-            _write(root / (step.path + ".new" * (step.action == "beside")), step.data)
-    for old in set((root / "gateway").glob("homeport-*.whl")) - {root / path for path in shipped}:
-        old.unlink()  # of another version
-    (root / "models").mkdir(exist_ok=True)
-    _write(layout.manifest, msgspec.json.format(msgspec.json.encode(sums(steps)), indent=1))
-    return steps
+        if step.action == "removed":
+            (root / step.path).unlink(missing_ok=True)
 
 
-def _write(file: Path, data: bytes) -> None:
-    """Readable for all: containers run as other users, and ``services`` itself lets nobody else in."""
-    if not file.parent.is_dir():
-        file.parent.parent.mkdir(parents=True, exist_ok=True)
-        file.parent.mkdir()
-        file.parent.chmod(0o755)
-    new = file.with_name(f".{file.name}.part")
-    new.write_bytes(data)
-    new.chmod(0o644)
-    new.replace(file)
+def _stage_migrated(layout: Layout, migrated: Migration, staged: Staged) -> None:
+    for path, data in migrated.files.items():
+        if not os.path.lexists(layout.services / path):
+            staged.add(layout.services / path, data, SECRET)
+    if migrated.litellm_config is not None:
+        staged.add(layout.litellm_config, migrated.litellm_config, migrated.litellm_mode)
+    told = {"from": migrated.folders, "taken": migrated.taken, "left": migrated.left}
+    record = msgspec.json.format(msgspec.json.encode(told), indent=1)
+    staged.add(layout.migrated, record, SECRET)
 
 
-def _written(manifest: Path) -> dict[str, str]:
-    try:
-        return msgspec.json.decode(manifest.read_bytes(), type=dict[str, str])
-    except (FileNotFoundError, msgspec.MsgspecError):
-        return {}
+def _env_sum(layout: Layout, data: bytes) -> str:
+    """What ``.env`` was when nobody but us had written it; of one that was changed, nothing."""
+    before = layout.env_file.read_bytes() if layout.env_file.exists() else None
+    written = layout.written().get(files_plan.ENV)
+    is_ours = before is None or files_plan.digest(before) == written
+    return files_plan.digest(data) if is_ours else CHANGED
+
+
+def _problem(error: OSError, layout: Layout) -> StackError:
+    where = error.filename or layout.services
+    hint = "look at the folder's owner, or set HOMEPORT_CONFIG to another folder"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        hint = "make room on its disk; nothing was changed"
+    return StackError(f"{where} cannot be written: {error.strerror}", hint=hint)

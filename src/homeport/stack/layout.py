@@ -35,5 +35,22 @@ class Layout(msgspec.Struct, frozen=True):
         return self.services / "manifest.json"
 
     @property
+    def migrated(self) -> Path:
+        """That an older layout was looked at, and what was taken of it."""
+        return self.services / "migrated.json"
+
+    @property
+    def litellm_config(self) -> Path:
+        return self.home / "litellm_config.yaml"
+
+    def written(self) -> dict[str, str]:
+        """The manifest; empty where there is none that can be read."""
+        try:
+            return msgspec.json.decode(self.manifest.read_bytes(), type=dict[str, str])
+        except (OSError, msgspec.MsgspecError):
+            return {}
+
+    @property
     def is_installed(self) -> bool:
-        return self.compose_file.is_file()
+        """And not uninstalled since: a compose file that the user has changed outlives that."""
+        return self.compose_file.is_file() and self.manifest.is_file()
