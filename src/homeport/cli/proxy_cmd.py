@@ -170,8 +170,9 @@ def _tell(proxy: Proxy, started: Started, as_json: bool) -> None:
     )
 
 
-_IN_FILE = "  KEY is HOMEPORT_MASTER_KEY of services/.env (`homeport install`)"
-KEY_IS: Final = {"containers": _IN_FILE, "unit": "", "process": ""}
+_IN_FILE = "  KEY is HOMEPORT_MASTER_KEY of services/.env"
+_ANY = "  KEY is any word, unless you have configured keys"
+KEY_IS: Final = {"containers": _IN_FILE, "unit": _ANY, "process": _ANY}
 
 
 def _cells(member: Member) -> list[str]:

@@ -11,7 +11,7 @@ A container that runs is never replaced by ``start``: Compose is asked first wha
 import json
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from subprocess import Popen
@@ -23,7 +23,7 @@ from urllib.request import urlopen
 import msgspec
 
 from homeport.errors import StackError
-from homeport.stack import env_file, ports
+from homeport.stack import env_file, litellm_file, ports
 from homeport.stack.docker_client import Docker, failed
 from homeport.stack.proxy import (
     GATEWAY,
@@ -38,6 +38,8 @@ from homeport.stack.proxy import (
 )
 
 DATABASE: Final = "timescaledb"
+DATABASES: Final = (DATABASE, "litellm-database")
+"""What is left out without one."""
 LOOK_S: Final = 0.25
 """How often we look at containers that start."""
 TELL_S: Final = 10.0
@@ -58,6 +60,7 @@ PORTS: Final = {
 
 _RECREATE: Final = re.compile(r"Container (\S+)\s+Recreate$")
 """In what a dry run says."""
+_DEPENDENCY: Final = re.compile(r"dependency failed to start: container (\S+) ")
 
 
 class Service(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,6 +68,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     is_built: bool
+    profiles: tuple[str, ...]
     ports: tuple[int, ...]
     """On this machine."""
 
@@ -84,17 +88,23 @@ class Container(msgspec.Struct, frozen=True, kw_only=True):
     ports: tuple[str, ...]
     wanted: str
     """What ``start`` was told, as JSON."""
+    is_once: bool
+    """It does something once, and has ended then."""
     last_check: str
     """What its health check said last."""
 
     @property
     def is_up(self) -> bool:
+        if self.is_once:
+            return self.status == "exited" and self.exit_status == 0
         return self.status == "running" and self.health in ("healthy", "")
 
     @property
     def has_failed(self) -> bool:
         """It will not become healthy by itself. One that crashed for the first time may."""
         crashed = self.restarts > 1 if self.status == "restarting" else self.status == "exited"
+        if self.is_once and self.exit_status == 0:
+            return False
         return self.health == "unhealthy" or self.status == "dead" or crashed
 
 
@@ -119,6 +129,7 @@ class Compose:
             Service(
                 name=name,
                 is_built="build" in service,
+                profiles=tuple(service.get("profiles", ())),
                 ports=tuple(int(port["published"]) for port in service.get("ports", ())),
             )
             for name, service in read["services"].items()
@@ -139,7 +150,9 @@ class Compose:
                 tell(f"{service.name}: {said[-1]}")
         if process.returncode:
             what = "built" if service.is_built else "pulled"
-            hint = "the others do not need it; try again: `homeport install`"
+            hint = "try again: `homeport install`"
+            if service.profiles:
+                hint += f"; to do without it: `homeport install --without {service.profiles[0]}`"
             raise failed(f"the image of {service.name} could not be {what}", said, hint)
 
     # ------------------------------------------------------------------- start and stop
@@ -154,19 +167,21 @@ class Compose:
         if wanted is None:
             ran = next((c.wanted for c in self._containers() if c.service == GATEWAY), "")
             wanted = msgspec.json.decode(ran, type=Wanted) if ran else Wanted()
+        if any(service.name == litellm_file.SERVICE for service in self.services()):
+            litellm_file.news(self._layout, self._env(wanted))
         self.stop(tell)
         return self._start(wanted, tell, cuts_off=True)
 
     def _start(self, wanted: Wanted, tell: Tell, *, cuts_off: bool) -> Started:
-        services = [s for s in self.services() if not (wanted.no_db and s.name == DATABASE)]
+        services = [s for s in self.services() if not (wanted.no_db and s.name in DATABASES)]
         up = ("up", "--detach", *["--no-deps"] * wanted.no_db)
         names = [service.name for service in services]
         env = self._env(wanted)
         there = {container.service: container for container in self._containers()}
         if not cuts_off:
-            # Without dependencies: a dry run would wait for them to become healthy.
-            plan = self._docker.composed("up", "--dry-run", "-d", "--no-deps", *names, env=env)
-            self._refuse_others(there.values(), plan)
+            self._refuse_others(there, wanted, env)
+        if litellm_file.SERVICE in names:
+            self._configure_litellm(there, env)
         if all(there.get(name) and there[name].is_up for name in names):
             return Started(url=self._url(services), was_running=True)
         self._check_ports(services, there)
@@ -202,24 +217,46 @@ class Compose:
         """What is different for this run; the rest is in ``.env``."""
         if wanted == Wanted():
             return {}
-        env = {"HOMEPORT_WANTED": msgspec.json.encode(wanted).decode()}
+        env = {"HOMEPORT_WANTED": _told(wanted)}
         if wanted.profile is not None:
             env["HOMEPORT_PROFILE"] = wanted.profile
         if wanted.debug:
             env["HOMEPORT_LOG_LEVEL"] = "debug"
         if wanted.no_db:
-            env["HOMEPORT_STORE_URL"] = "off"
+            env |= {"HOMEPORT_STORE_URL": "off", "LITELLM_DATABASE_URL": ""}
         return env
 
-    def _refuse_others(self, there: Iterable[Container], plan: Sequence[str]) -> None:
-        """Raises ``StackError`` when Compose would replace a container that runs."""
-        replaced = {match[1] for line in plan if (match := _RECREATE.search(line))}
-        for container in there:
-            if container.status == "running" and container.name in replaced:
-                raise StackError(
-                    f"{container.service} runs already, with other settings or of another image",
-                    hint="to take up the new ones: `homeport proxy restart`",
-                )
+    def _configure_litellm(self, there: Mapping[str, Container], env: Mapping[str, str]) -> None:
+        """Raises ``StackError`` when one runs by what ``config.yaml`` said before."""
+        news = litellm_file.news(self._layout, env)
+        if news is None:
+            return
+        container = there.get(litellm_file.SERVICE)
+        if container is not None and container.status == "running":
+            raise StackError(
+                "litellm runs already, and config.yaml has other models for it now",
+                hint="to take them up: `homeport proxy restart`",
+            )
+        litellm_file.write(self._layout, news)
+
+    def _refuse_others(
+        self, there: Mapping[str, Container], wanted: Wanted, env: Mapping[str, str]
+    ) -> None:
+        """Raises ``StackError`` when a container that runs would be replaced."""
+        running = [container for container in there.values() if container.status == "running"]
+        if not running:
+            return
+        if wanted.no_db:  # Compose only tells of all services together
+            others = [c for c in running if c.service == GATEWAY and c.wanted != _told(wanted)]
+        else:
+            plan = self._docker.composed("create", "--dry-run", env=env)
+            replaced = {match[1] for line in plan if (match := _RECREATE.search(line))}
+            others = [container for container in running if container.name in replaced]
+        if others:
+            raise StackError(
+                f"{others[0].service} runs already, with other settings or of another image",
+                hint="to take up the new ones: `homeport proxy restart`",
+            )
 
     def _check_ports(self, services: list[Service], there: Mapping[str, Container]) -> None:
         for service in services:
@@ -252,7 +289,7 @@ class Compose:
                     raise self._broken(container)
             if ended:
                 reader.join()
-                raise failed("docker compose up", said)
+                raise self._not_up(said)
             if time.monotonic() > deadline:
                 raise StackError(
                     f"not healthy after {START_S / 60:g} minutes: {', '.join(missing)}",
@@ -263,6 +300,12 @@ class Compose:
             elif missing:
                 waiting("waiting for " + ", ".join(_named(n, there.get(n)) for n in missing))
             time.sleep(LOOK_S)
+
+    def _not_up(self, said: list[str]) -> StackError:
+        """Compose has given up. Where it waited for a container, that one has more to say."""
+        named = next((match[1] for line in said if (match := _DEPENDENCY.search(line))), None)
+        container = next((each for each in self._containers() if each.name == named), None)
+        return failed("docker compose up", said) if container is None else self._broken(container)
 
     def _broken(self, container: Container) -> StackError:
         name = container.service
@@ -287,7 +330,8 @@ class Compose:
     def status(self) -> Status:
         self._check()
         there = {container.service: container for container in self._containers()}
-        members = [_member(there[name]) for name in sorted(there, key=_gateway_first)]
+        shown = [name for name, c in there.items() if not (c.is_once and c.is_up)]
+        members = [_member(there[name]) for name in sorted(shown, key=_gateway_first)]
         if GATEWAY not in there:
             members.insert(0, Member(name=GATEWAY, state="stopped"))
         return Status(kind=self.kind, members=tuple(members))
@@ -363,6 +407,10 @@ def _read(process: Popen[str], said: list[str]) -> None:
         said.extend(line for line in process.stdout if line.strip())
 
 
+def _told(wanted: Wanted) -> str:
+    return "" if wanted == Wanted() else msgspec.json.encode(wanted).decode()
+
+
 def _container(found: Mapping[str, Any]) -> Container:
     state, labels = found["State"], found["Config"]["Labels"] or {}
     health = state.get("Health") or {}
@@ -388,6 +436,7 @@ def _container(found: Mapping[str, Any]) -> Container:
             )
         ),
         wanted=labels.get("homeport.wanted", ""),
+        is_once=labels.get("homeport.once") == "true",
         last_check=str(log[-1].get("Output", "")).strip().rpartition("\n")[2],
     )
 

@@ -103,8 +103,9 @@ class Proxy(Protocol):
         """Blocks until it has ended; False when nothing ran. ``stop_db`` stops the database, too,
         where that is a container."""
 
-    def restart(self, wanted: Wanted, tell: Tell) -> Started:
-        """``stop`` and ``start`` with nobody in between; a configuration with errors stops nothing."""
+    def restart(self, wanted: Wanted | None, tell: Tell) -> Started:
+        """``stop`` and ``start`` with nobody in between; a configuration with errors stops nothing.
+        Without ``wanted`` it runs again as it ran."""
 
     def status(self) -> Status:
         """What runs now."""
