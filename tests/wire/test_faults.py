@@ -147,9 +147,9 @@ def test_llama_cpp_says_an_overflow_with_500_at_times() -> None:
     assert fault_from_engine(500, OVERFLOWS[1][0]).kind == "context_overflow"
 
 
+LITELLM = "litellm.InternalServerError: InternalServerError: Hosted_vllmException - "
 LITELLM_UNREACHED = (  # 1.109.1, shortened
-    "litellm.InternalServerError: InternalServerError: Hosted_vllmException - Cannot connect to host "
-    "REDACTED:8080 ssl:<ssl.SSLContext object> [Connect call failed ('REDACTED', 8080)]\n\n"
+    f"{LITELLM}Cannot connect to host REDACTED:8080 ssl:<ssl.SSLContext object> [Connect call failed ('REDACTED', 8080)]\n\n"
     "LiteLLM: model group 'demo' failed with the error above."
 )
 NO_IMAGES = "image input is not supported - hint: if this is unexpected, you may need mmproj"
@@ -172,6 +172,8 @@ NO_IMAGES = "image input is not supported - hint: if this is unexpected, you may
         (500, error("CUDA out of memory"), "upstream", "CUDA out of memory"),
         (500, error(NO_IMAGES), "invalid_request", NO_IMAGES),
         (500, error(LITELLM_UNREACHED), "unavailable", LITELLM_UNREACHED),
+        (500, error(f"{LITELLM}Server disconnected"), "unavailable", f"{LITELLM}Server disconnected"),
+        (500, error(f"{LITELLM}out of memory"), "upstream", f"{LITELLM}out of memory"),
         (501, error("embeddings off"), "upstream", "embeddings off"),
         (302, b"", "upstream", "the engine answered 302 without a message"),
         (500, b"<html>oops</html>", "upstream", "<html>oops</html>"),

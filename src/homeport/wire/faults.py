@@ -215,8 +215,9 @@ def _overflow(message: str, numbers: dict[str, int]) -> ClientError:
 
 
 _LITELLM_UNREACHED = re.compile(
-    # 1.109.1, by aiohttp's words and by httpx's.
-    r"litellm\.\w+: .*(?:Cannot connect to host|Connection refused|Connection error)",
+    # 1.109.1, by aiohttp's words and by httpx's. The last two: a connection that it had kept.
+    r"litellm\.\w+: .*(?:Cannot connect to host|Connection refused|Connection error"
+    r"|Server disconnected|Connection reset)",
     re.DOTALL,
 )
 
