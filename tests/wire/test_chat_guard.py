@@ -13,8 +13,8 @@ from homeport.errors import UpstreamError
 from homeport.wire.chat_guard import GuardedRelay, rescued_body
 from homeport.wire.passthrough import ChatRelay
 from tests.wire.cases import FEEDS, cut, run, streams
-from tests.wire.test_rescue import CASES, TOOLS, Call, Case, by_case, hermes
-from tests.wire.test_rescue import cut as cut_text
+from tests.wire.rescue_cases import CASES, TOOLS, Call, Case, by_case, hermes
+from tests.wire.rescue_cases import cut as cut_text
 
 RELAYED = [case for case in streams() if case.dialect == "openai_chat"]
 points = st.lists(st.integers(0, 100_000), max_size=8)

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from homeport.wire.call_text import MAX_HELD_CHARS
 from homeport.wire.correction import MARKS, MAX_NAMES, CallCheck, corrected
 from homeport.wire.events import (
     Event,
@@ -18,8 +19,8 @@ from homeport.wire.events import (
     ToolCallStart,
     Turn,
 )
-from homeport.wire.rescue import MAX_HELD_CHARS, Stages, stages
-from tests.wire.test_rescue import (
+from homeport.wire.stages import Stages, stages
+from tests.wire.rescue_cases import (
     CASES,
     CITY,
     NASTY,

@@ -9,6 +9,7 @@ from homeport.server.mending import Mending
 from homeport.wire import (
     anthropic,
     anthropic_answer,
+    argument_repair,
     call_python,
     call_text,
     chat_guard,
@@ -18,11 +19,13 @@ from homeport.wire import (
     search_services,
     serial_calls,
     slimming,
+    thinking_tags,
     web_search,
 )
 from tests.wire.mutations import Code, Entry, Mutation, Value
 
-Rescue, Think, Arguments = rescue.CallRescue, rescue.ThinkSplitter, rescue._Arguments
+Rescue, Think = rescue.CallRescue, thinking_tags.ThinkSplitter
+Arguments = argument_repair._Arguments
 Translated = calls.TranslatedChat
 Search, Services, Check = web_search.SearchCalls, search_services, correction.CallCheck
 CALLABLE = vars(openai_chat.ChatRequest)["callable_tools"].fget
@@ -140,9 +143,9 @@ ROWS: dict[str, tuple[Mutation, ...]] = {
         ),
     ),
     "3.10 a long one": (
-        Value(rescue, "MAX_HEAD_CHARS", 10**6),
-        Value(rescue, "MAX_HELD_CHARS", 10**9),
-        Value(rescue, "MAX_CALL_CHARS", 10**9),
+        Value(call_text, "MAX_HEAD_CHARS", 10**6),
+        Value(call_text, "MAX_HELD_CHARS", 10**9),
+        Value(call_text, "MAX_CALL_CHARS", 10**9),
     ),
     "3.10 broken arguments": (
         Code(call_text.json_calls, "if is_marked and name else None", "if False else None"),
@@ -159,7 +162,7 @@ ROWS: dict[str, tuple[Mutation, ...]] = {
         ),
     ),
     "3.10 thinking in tags at the beginning": (
-        *(Value(rescue, "THINK_TAGS", (t,)) for t in rescue.THINK_TAGS[:2]),
+        *(Value(thinking_tags, "THINK_TAGS", (t,)) for t in thinking_tags.THINK_TAGS[:2]),
         Code(Think._at_start, 'if verdict != "no":', 'if verdict == "yes":'),
         Code(Think._inside, "keep = _overlap(thought, self._tags.close)", "keep = 0"),
         Code(Think._behind, "self._held = self._held[skip_space(self._held, 0) :]", "pass"),

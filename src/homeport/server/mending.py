@@ -25,8 +25,8 @@ from homeport.wire.events import (
     Usage,
     WebSearch,
 )
-from homeport.wire.rescue import Stages, stages
 from homeport.wire.rounds import RoundUsage
+from homeport.wire.stages import Stages, stages
 from homeport.wire.upstream_dialects import SPOKEN
 from homeport.wire.web_search import SearchCalls
 

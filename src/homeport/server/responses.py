@@ -26,8 +26,8 @@ from homeport.wire.faults import Dialect
 from homeport.wire.openai_responses import Entry, ResponsesRequest
 from homeport.wire.openai_responses_answer import Profile
 from homeport.wire.openai_responses_stream import KEEP_ALIVE, ResponsesStream, encode_response
-from homeport.wire.rescue import Stages
 from homeport.wire.responses_relay import RESPONSES_PATH, ResponsesRelay
+from homeport.wire.stages import Stages
 from homeport.wire.stream import EventDecoder, FromChat, StreamTranslation
 from homeport.wire.upstream_dialects import SPOKEN
 

@@ -21,6 +21,17 @@ import msgspec
 from homeport.wire.events import Tool
 from homeport.wire.faults import BAD_BODY
 
+MAX_HEAD_CHARS: Final = 512
+"""Until the tool's name is known. The longest head has about 100 characters, a name at most 128
+(OpenAI: 64, Anthropic: 128)."""
+
+MAX_CALL_CHARS: Final = 256 * 1024
+"""One call. Files written by a tool call are seldom over 100 KB; a model at 50 tokens a second
+needs half an hour for this much."""
+
+MAX_HELD_CHARS: Final = MAX_CALL_CHARS + MAX_HEAD_CHARS + 64
+"""All that is ever held back: a call, what stands behind it, and a mark."""
+
 _SPACE: Final = " \t\r\n"
 _SPACES: Final = re.compile(f"[{_SPACE}]*")
 

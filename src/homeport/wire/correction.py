@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from homeport.wire.call_forms import FORMS
-from homeport.wire.call_text import fit_literal, skip_space
+from homeport.wire.call_text import MAX_HELD_CHARS, fit_literal, skip_space
 from homeport.wire.events import (
     End,
     Event,
@@ -26,7 +26,7 @@ from homeport.wire.events import (
     ToolCallStart,
     Turn,
 )
-from homeport.wire.rescue import MAX_HELD_CHARS, STOPPED_BY_ITSELF
+from homeport.wire.rescue import STOPPED_BY_ITSELF
 
 MARKS: Final = tuple(
     sorted(

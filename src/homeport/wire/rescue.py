@@ -1,24 +1,19 @@
-"""Making small models usable: stages between an engine's events and the client's encoder.
-
-Each stage takes one neutral event and returns those that shall go on: ``ThinkSplitter`` moves
-``<think>`` text into thinking, ``CallRescue`` turns a tool call that was printed as text into a
-call, ``ArgumentRepair`` mends arguments that an engine sends twice over or quotes twice.
-
-What a stage cannot decide yet it holds back, within bounds; a text that turns out to be nothing
-goes on unchanged. ``Finish``, ``Failure`` and ``End`` let everything out first, so nothing is lost.
-The outcome depends on the text alone, never on how it was cut. Nothing is raised, whatever comes.
+"""Tool calls that a model printed as text, as calls: one of the ``stages``.
 
 The rescue is guarded (docs/dialects.md 3.10): only what the client declared as a tool counts, only
 where nothing visible has been sent yet, and only a text that *begins* with a known form. Prose first
-means that all of it stays prose.
+means that all of it stays prose. The forms are a table, ``call_forms``; ``call_text`` reads them.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Final, Literal, NamedTuple, Protocol
+from typing import Final
 
 from homeport.wire.call_forms import END_OF_TURN, FORMS, Form
 from homeport.wire.call_python import PythonScan
 from homeport.wire.call_text import (
+    MAX_CALL_CHARS,
+    MAX_HEAD_CHARS,
+    MAX_HELD_CHARS,
     DeclaredTools,
     Fit,
     Found,
@@ -26,7 +21,6 @@ from homeport.wire.call_text import (
     TagScan,
     fit,
     fit_literal,
-    object_text,
     skip_space,
 )
 from homeport.wire.events import (
@@ -41,205 +35,7 @@ from homeport.wire.events import (
     Tool,
     ToolCallDelta,
     ToolCallStart,
-    UsageReport,
 )
-
-MAX_HEAD_CHARS: Final = 512
-"""Until the tool's name is known. The longest head has about 100 characters, a name at most 128
-(OpenAI: 64, Anthropic: 128)."""
-
-MAX_CALL_CHARS: Final = 256 * 1024
-"""One call. Files written by a tool call are seldom over 100 KB; a model at 50 tokens a second
-needs half an hour for this much."""
-
-MAX_HELD_CHARS: Final = MAX_CALL_CHARS + MAX_HEAD_CHARS + 64
-"""All that is ever held back: a call, what stands behind it, and a mark."""
-
-
-class Stage(Protocol):
-    @property
-    def is_idle(self) -> bool:
-        """Whether any text would go on as it is."""
-        ...
-
-    def feed(self, event: Event) -> list[Event]:
-        """The events that go on now."""
-        ...
-
-
-class Stages:
-    """Several stages, one behind the other."""
-
-    def __init__(self, *stages: Stage) -> None:
-        self._stages = stages
-        self._is_idle = False
-
-    def __repr__(self) -> str:
-        return f"<Stages {' '.join(map(repr, self._stages))}>"
-
-    @property
-    def is_idle(self) -> bool:
-        return self._is_idle
-
-    def feed(self, event: Event) -> list[Event]:
-        return self.feed_all([event])
-
-    def feed_all(self, events: Iterable[Event]) -> list[Event]:
-        out: list[Event] = []
-        for event in events:
-            if self._is_idle and type(event) is TextDelta:  # nearly all there is
-                out.append(event)
-            else:
-                out += self._through(event)
-        return out
-
-    def let_out(self) -> list[Event]:
-        """What is held back, when the answer is about to fail."""
-        return [event for event in self.feed(Failure("")) if not isinstance(event, Failure)]
-
-    def _through(self, event: Event) -> list[Event]:
-        events = [event]
-        for stage in self._stages:
-            events = [out for item in events for out in stage.feed(item)]
-        self._is_idle = all(stage.is_idle for stage in self._stages)
-        return events
-
-
-# --------------------------------------------------------------------------- thinking
-
-
-class ThinkTags(NamedTuple):
-    """How a model marks its thinking. ``then`` may follow the end and is no text."""
-
-    open: str
-    close: str
-    then: str = ""
-
-
-THINK_TAGS: Final = (
-    ThinkTags("<think>", "</think>"),  # DeepSeek R1 (2025-01), QwQ, Qwen3, GLM-4.5, MiniMax-M2
-    ThinkTags("<thinking>", "</thinking>"),  # fine-tunes on older sets
-    ThinkTags("[THINK]", "[/THINK]"),  # Magistral 2507
-    ThinkTags("<seed:think>", "</seed:think>"),  # Seed-OSS (2025-08)
-    ThinkTags(  # gpt-oss (2025-08), where an engine leaves harmony's marks in
-        "<|channel|>analysis<|message|>",
-        "<|end|>",
-        "<|start|>assistant<|channel|>final<|message|>",
-    ),
-)
-
-
-class ThinkSplitter:
-    """An answer that begins with ``<think>``: what stands up to the end tag becomes thinking.
-
-    1. At the start: held back while it may still become a tag; white space is nothing yet.
-    2. Inside: passed on as thinking, but for what may be the beginning of the end tag.
-    3. Behind: white space is dropped.
-    4. From then on, in any other answer, and when the engine reports thinking itself: text is text.
-
-    ``starts_inside``: the model's template has opened the tag already, so that only its end comes.
-    """
-
-    def __init__(self, *, starts_inside: bool = False) -> None:
-        self._starts_inside = starts_inside
-        self._state: Literal["start", "inside", "behind", "passing"] = "start"
-        self._tags = THINK_TAGS[0]
-        self._held = ""
-        self._has_thought = False
-
-    def __repr__(self) -> str:
-        return f"<ThinkSplitter {self._state} held={len(self._held)}>"
-
-    @property
-    def is_idle(self) -> bool:
-        return self._state == "passing"
-
-    def feed(self, event: Event) -> list[Event]:
-        if self._state == "passing":
-            return [event]
-        match event:
-            case TextDelta(text=text):
-                self._held += text
-                return self._advance()
-            case Start() | UsageReport():
-                return [event]
-            case _:
-                return [*self._let_out(), event]
-
-    def _advance(self) -> list[Event]:
-        events: list[Event] = []
-        state = None
-        while state != self._state:
-            state = self._state
-            match state:
-                case "start":
-                    self._at_start()
-                case "inside":
-                    events += self._inside()
-                case "behind":
-                    self._behind()
-                case "passing":
-                    events += self._let_out()
-        return events
-
-    def _at_start(self) -> None:  # case 1
-        at = skip_space(self._held, 0)
-        if at > MAX_HEAD_CHARS:
-            self._state = "passing"
-            return
-        for tags in THINK_TAGS:
-            verdict = fit_literal(tags.open, self._held, at)
-            if verdict == "yes":
-                self._tags, self._held = tags, self._held[at + len(tags.open) :]
-                self._state = "inside"
-            if verdict != "no":
-                return
-        self._state = "inside" if self._starts_inside else "passing"
-
-    def _inside(self) -> list[Event]:  # case 2
-        if not self._has_thought:
-            self._held = self._held[skip_space(self._held, 0) :]
-        thought, closed, rest = self._held.partition(self._tags.close)
-        if closed:
-            self._held, self._state = rest, "behind"
-        else:
-            keep = _overlap(thought, self._tags.close)
-            thought, self._held = thought[: len(thought) - keep], thought[len(thought) - keep :]
-        self._has_thought = self._has_thought or bool(thought)
-        return [ThinkingDelta(thought)] if thought else []
-
-    def _behind(self) -> None:  # case 3
-        self._held = self._held[skip_space(self._held, 0) :]
-        if self._tags.then:
-            verdict = fit_literal(self._tags.then, self._held, 0)
-            if verdict == "more":
-                return
-            if verdict == "yes":
-                self._held = self._held[len(self._tags.then) :]
-                self._tags = self._tags._replace(then="")
-                self._behind()
-                return
-        if self._held:
-            self._state = "passing"
-
-    def _let_out(self) -> list[Event]:  # case 4
-        text, self._held = self._held, ""
-        is_thinking = self._state == "inside"
-        self._state = "passing"
-        if not text:
-            return []
-        return [ThinkingDelta(text) if is_thinking else TextDelta(text)]
-
-
-def _overlap(text: str, mark: str) -> int:
-    """How many characters at the end of ``text`` may be the beginning of ``mark``."""
-    for size in range(min(len(mark) - 1, len(text)), 0, -1):
-        if text.endswith(mark[:size]):
-            return size
-    return 0
-
-
-# --------------------------------------------------------------------------- calls as text
 
 STOPPED_BY_ITSELF: Final[frozenset[StopReason]] = frozenset({"end", "tool_use", "stop_sequence"})
 
@@ -418,124 +214,3 @@ class CallRescue:
             events.append(ToolCallDelta(number, arguments))
             self.calls += 1
         return events
-
-
-# --------------------------------------------------------------------------- arguments
-
-
-class _Arguments:
-    """One call's arguments as an engine sends them.
-
-    1. The first character decides: a quote means a JSON string that should hold the object; that
-       is held back to its end.
-    2. A second fragment that repeats the first may mean that each repeats all before it. It is held
-       back until the next one, or the end, tells: an object may hold a twin of its own beginning.
-    3. Cumulative: only what is new goes on.
-    4. Plain, which is nearly always: fragments pass as they are, broken or not (docs/dialects.md 3.5).
-    """
-
-    def __init__(self) -> None:
-        self._state: Literal["first", "quoted", "second", "cumulative", "plain"] = "first"
-        self._seen = ""
-        self._repeats: list[str] = []
-
-    def take(self, fragment: str) -> str:
-        """What goes on now."""
-        match self._state:
-            case "plain":
-                return fragment
-            case "first" | "quoted":
-                return self._first(fragment)
-            case "second":
-                return self._second(fragment)
-            case "cumulative":
-                if fragment.startswith(self._seen):
-                    return self._new_part(fragment)
-                self._seen += fragment
-                return fragment
-
-    def rest(self) -> str:
-        """What goes on at the end."""
-        if self._state == "quoted":  # case 1
-            return object_text(self._seen) or self._seen
-        if not self._repeats:
-            return ""
-        if object_text(self._repeats[-1]) is not None:  # case 2
-            return self._new_part(self._repeats[-1])
-        return "".join(self._repeats)
-
-    def _first(self, fragment: str) -> str:
-        self._seen += fragment
-        start = self._seen.lstrip()[:1]
-        if not start:  # white space
-            self._seen = ""
-            return fragment
-        if start == '"' and len(self._seen) <= MAX_CALL_CHARS:
-            self._state = "quoted"
-            return ""
-        self._state = "second" if start == "{" else "plain"
-        return self._seen
-
-    def _second(self, fragment: str) -> str:
-        latest = self._repeats[-1] if self._repeats else self._seen
-        if not fragment.startswith(latest) or len(self._repeats) * len(latest) > MAX_CALL_CHARS:
-            self._state = "plain"
-            held, self._repeats = self._repeats, []
-            return "".join([*held, fragment])
-        if self._repeats and len(fragment) > len(latest):
-            self._state = "cumulative"
-            return self._new_part(fragment)
-        self._repeats.append(fragment)
-        return ""
-
-    def _new_part(self, whole: str) -> str:
-        new, self._seen, self._repeats = whole[len(self._seen) :], whole, []
-        return new
-
-
-class ArgumentRepair:
-    """Arguments that repeat themselves or are quoted twice, as plain fragments."""
-
-    def __init__(self) -> None:
-        self._calls: dict[int, _Arguments] = {}
-
-    @property
-    def is_idle(self) -> bool:
-        return not self._calls
-
-    def feed(self, event: Event) -> list[Event]:
-        match event:
-            case ToolCallDelta(call=call, arguments=fragment):
-                if (arguments := self._calls.get(call)) is None:
-                    return [event]
-                out = arguments.take(fragment)
-                if out == fragment:
-                    return [event]
-                return [ToolCallDelta(call, out)] if out else []
-            case ToolCallStart(call=call):
-                self._calls[call] = _Arguments()
-                return [event]
-            case Start() | UsageReport():
-                return [event]
-            case _:
-                return [*self._let_out(), event] if self._calls else [event]
-
-    def _let_out(self) -> list[Event]:
-        rests = [(call, arguments.rest()) for call, arguments in self._calls.items()]
-        self._calls = {}
-        return [ToolCallDelta(call, rest) for call, rest in rests if rest]
-
-
-# --------------------------------------------------------------------------- all of it
-
-
-def stages(
-    tools: Sequence[Tool], *, starts_inside: bool = False, last: Stage | None = None
-) -> Stages:
-    """What stands between an engine's events and a client that declared ``tools``.
-
-    The order matters: a call may stand behind thinking; what the rescue makes needs no repair.
-    ``last`` is one more stage, behind them all.
-    """
-    mending = (ThinkSplitter(starts_inside=starts_inside), ArgumentRepair(), CallRescue(tools))
-    return Stages(*mending, last) if last is not None else Stages(*mending)

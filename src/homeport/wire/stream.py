@@ -9,7 +9,7 @@ from typing import Protocol
 from homeport.errors import RequestFault, UpstreamError
 from homeport.wire import openai_chat_answer, sse
 from homeport.wire.events import Event, Progress, Usage
-from homeport.wire.rescue import Stages
+from homeport.wire.stages import Stages
 
 
 class StreamTranslation(Protocol):
