@@ -16,6 +16,8 @@ import pytest
 from tests.stack.test_install import HOMEPORT, User
 from tests.support.terminal import Terminal
 
+LEFT = {".env", "manifest.json"}
+"""While there is data, or may be."""
 VOLUMES = ("box_state", "box_timescaledb-data")
 DOCKER = """
 echo "$*" >> "$ASKED"
@@ -114,20 +116,25 @@ def test_what_was_copied_from_an_older_layout_stays(user: User) -> None:
     user.install()
     done = user.run("uninstall")
     assert "  old/ stays: " in done.stderr
-    assert user.files() == {".env", "old/docker-compose.yaml"}
+    assert user.files() == LEFT | {"old/docker-compose.yaml"}
 
 
 def test_without_docker_the_files_go_and_the_secrets_stay(user: User) -> None:
     user.install()
     done = user.run("uninstall")
     assert done.returncode == 0
-    assert user.files() == {".env"}
+    assert user.files() == LEFT
     assert "services/.env stays: the password of the database is in it\n" in done.stderr
     assert "were not looked at: Docker is not installed" in done.stderr
     assert "when Docker answers, `homeport uninstall` again" in done.stderr
+    again = user.run("uninstall").stderr
+    assert again.startswith(f"nothing is installed in {user.services}\n")
     key = user.values["HOMEPORT_MASTER_KEY"]
     user.install()
     assert user.values["HOMEPORT_MASTER_KEY"] == key
+    user.has_docker(EMPTY)
+    user.run("uninstall", env={"PATH": f"{user.env['PATH']}:{os.defpath}"})
+    assert not user.services.exists(), "all of it was ours all the time"
 
 
 def test_data_cannot_be_deleted_without_docker(user: User) -> None:
@@ -160,7 +167,7 @@ def test_data_stays_and_with_it_the_secrets(box: Box) -> None:
     assert "stay, since others may use them: box-litellm, timescale/timescaledb:2.23.1-pg17" in told
     assert f"data stays: {', '.join(VOLUMES)}\n" in told
     assert "services/.env stays: the password of the database is in it\n" in told
-    assert box.files() == {".env"}
+    assert box.files() == LEFT
 
 
 def test_with_volumes_all_goes(box: Box) -> None:

@@ -53,4 +53,4 @@ class Layout(msgspec.Struct, frozen=True):
     @property
     def is_installed(self) -> bool:
         """And not uninstalled since: a compose file that the user has changed outlives that."""
-        return self.compose_file.is_file() and self.manifest.is_file()
+        return self.compose_file.name in self.written() and self.compose_file.is_file()

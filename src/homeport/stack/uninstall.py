@@ -29,6 +29,7 @@ from homeport.stack.install import sums_of
 from homeport.stack.layout import Layout
 from homeport.stack.proxy import Tell
 from homeport.stack.remains import Remains
+from homeport.stack.staged import Staged
 from homeport.stack.unit import Unit
 
 PROJECT: Final = "COMPOSE_PROJECT_NAME"
@@ -83,7 +84,7 @@ def uninstall(
             found = remains.find(docker, project(layout, env))
             in_use = remains.remove(docker, found, tell, volumes=volumes)
         env_kept = layout.env_file.is_file() and _may_have_data(found, volumes)
-        files = _remove_files(layout, keep=(files_plan.ENV,) if env_kept else ())
+        files = _remove_files(layout, env_kept)
     there = found or remains.NOTHING
     return Uninstalled(
         services=str(layout.services),
@@ -112,15 +113,21 @@ def _may_have_data(found: Remains | None, volumes: bool) -> bool:
     return found is None or (bool(found.volumes) and not volumes)
 
 
-def _remove_files(layout: Layout, keep: tuple[str, ...]) -> Removal:
-    """And the folders that are empty then."""
+def _remove_files(layout: Layout, env_kept: bool) -> Removal:
+    """And the folders that are empty then. With ``.env`` it stays known whether that is ours."""
     written = layout.written()
     found = sums_of(layout, lambda path: files_plan.is_asked(path, (), written))
+    keep = (files_plan.ENV, layout.manifest.name) if env_kept else ()
     removal = files_plan.removal(found, written, keep)
-    last_first = sorted(removal.gone, key=lambda path: path in files_plan.OURS)
     try:
-        for path in last_first:  # the manifest last: what is interrupted can go on
+        # The manifest last: what is interrupted can go on.
+        for path in sorted(removal.gone, key=lambda path: path == layout.manifest.name):
             (layout.services / path).unlink(missing_ok=True)
+        if env_kept and files_plan.ENV in written:
+            left = {files_plan.ENV: written[files_plan.ENV]}
+            with Staged() as staged:
+                staged.add(layout.manifest, msgspec.json.encode(left))
+                staged.put()
     except OSError as error:
         raise StackError(
             f"{error.filename} cannot be removed: {error.strerror}",
