@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -21,6 +22,8 @@ from urllib.request import urlopen
 
 import pytest
 
+from homeport.demo import demo_model_path
+from homeport.runtime.process import free_port
 from tests.support.stack import Stack, docker, needs_docker, until
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
@@ -109,10 +112,11 @@ def test_status_health_and_logs(running: Stack) -> None:
         stdout=subprocess.PIPE,
         text=True,
     ) as follower:
-        assert follower.stdout is not None
+        said_now = follower.stdout
+        assert said_now is not None
         nobody = ("exec", running.container("timescaledb"), "psql", "-h127.0.0.1", "-Unobody", "x")
         told: list[str] = []
-        reader = Thread(target=lambda: told.append(follower.stdout.readline()), daemon=True)
+        reader = Thread(target=lambda: told.append(said_now.readline()), daemon=True)
         reader.start()
         until(lambda: docker(*nobody, check=False) or told, "what the database says is followed")
         assert "timescaledb" in told[0]
@@ -218,3 +222,85 @@ def test_an_unhealthy_database_is_told_with_its_last_lines(tmp_path: Path) -> No
         assert "timescaledb" in said
         assert "nonsense" in said
         assert "homeport proxy logs" in said
+
+
+@pytest.mark.slow_containers
+def test_prometheus_watches_the_gateway_and_a_service_that_cannot_be_had_is_left_out(
+    stack: Stack,
+) -> None:
+    """Grafana's image is one that no registry has, so that this is the same everywhere."""
+    port = free_port()
+    stack.env["PROMETHEUS_PORT"] = str(port)
+    stack.homeport("install", "--no-images", "--with", "monitoring")
+    own = stack.home / "services" / "compose.override.yaml"
+    own.write_text("services: {grafana: {image: homeport-test/no-such-image:1}}\n")
+    try:
+        said = stack.homeport("proxy", "start").stderr
+        assert "the image of grafana could not be pulled" in said
+        assert "without grafana" in said
+        stack.chat()
+
+        def answered() -> float:
+            found = stack.asked("/api/v1/query?query=sum(homeport_requests_total)", port=port)
+            result = found["data"]["result"]
+            return float(result[0]["value"][1]) if result else 0.0
+
+        until(answered, "Prometheus has seen a request", within_s=90)
+        targets = stack.asked("/api/v1/targets", port=port)["data"]["activeTargets"]
+        states = {target["labels"]["job"]: target["health"] for target in targets}
+        assert states["homeport"] == "up", states
+    finally:
+        own.unlink()
+        stack.homeport("proxy", "stop")
+        stack.homeport("install", "--no-images", "--without", "monitoring")
+
+
+@pytest.mark.slow_containers
+def test_llama_serves_a_model_of_the_users_folder(stack: Stack) -> None:
+    """llama.cpp is real; its image is ours, since the official one is not to be had everywhere."""
+    folder = stack.home / "image"
+    folder.mkdir()
+    (folder / "llama-server").write_text(LLAMA_SERVER)
+    (folder / "Dockerfile").write_text(
+        f"FROM {stack.project}-gateway\nCOPY llama-server /\n"
+        'ENTRYPOINT ["python", "/llama-server"]\n'
+    )
+    image = f"{stack.project}-llama:1"
+    docker("build", "--quiet", "--tag", image, str(folder))
+    models = stack.home / "models"
+    models.mkdir()
+    shutil.copy(demo_model_path(), models / "my-model.gguf")
+    chosen = {
+        "HOMEPORT_MODELS": str(models),
+        "LLAMA_MODEL": "my-model.gguf",
+        "LLAMA_IMAGE": image,
+        "LLAMA_PORT": str(free_port()),
+    }
+    stack.env |= chosen
+    stack.homeport("install", "--no-images", "--with", "llama")
+    try:
+        stack.homeport("proxy", "start")
+        listed = [model["id"] for model in stack.asked("/v1/models")["data"]]
+        assert listed == ["my-model"]
+        assert stack.message().startswith("Hello")
+        assert stack.sql("SELECT engine FROM homeport_usage ORDER BY at DESC LIMIT 1") == [
+            "llamacpp"
+        ]
+    finally:
+        stack.homeport("proxy", "stop")
+        stack.homeport("install", "--no-images", "--without", "llama")
+        for name in chosen:
+            del stack.env[name]
+        docker("rmi", image)
+
+
+LLAMA_SERVER = '''
+"""llama-server's flags for the llama.cpp that comes with homeport."""
+import sys
+from pathlib import Path
+from homeport.runtime import llamacpp_child
+
+words = [word for word in sys.argv[1:] if word not in ("--jinja", "--metrics")]
+words[words.index("--ctx-size") + 1] = "4096"
+sys.exit(llamacpp_child.main([*words, "--alias", Path(words[words.index("--model") + 1]).stem]))
+'''

@@ -159,11 +159,17 @@ def _chosen(local: bool, *, says_why: bool = False) -> Proxy:
 def _tell(proxy: Proxy, started: Started, as_json: bool) -> None:
     if as_json:
         output.data_json(
-            {"kind": proxy.kind, "url": started.url, "was_running": started.was_running}
+            {
+                "kind": proxy.kind,
+                "url": started.url,
+                "was_running": started.was_running,
+                "without": started.without,
+            }
         )
         return
     output.say(
-        f"homeport {'runs already' if started.was_running else 'is healthy'}: {started.url}\n"
+        f"homeport {'runs already' if started.was_running else 'is healthy'}: {started.url}"
+        f"{', without ' + ', '.join(started.without) if started.without else ''}\n"
         f"  Claude Code:  ANTHROPIC_BASE_URL={started.url} ANTHROPIC_AUTH_TOKEN=KEY claude\n"
         f"  OpenAI SDKs:  OPENAI_BASE_URL={started.url}/v1 OPENAI_API_KEY=KEY\n"
         f"{KEY_IS[proxy.kind]}"

@@ -67,6 +67,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     """One service of the compose file, as Compose reads it."""
 
     name: str
+    image: str
     is_built: bool
     profiles: tuple[str, ...]
     ports: tuple[int, ...]
@@ -128,6 +129,7 @@ class Compose:
         return [
             Service(
                 name=name,
+                image=service.get("image") or f"{read['name']}-{name}",
                 is_built="build" in service,
                 profiles=tuple(service.get("profiles", ())),
                 ports=tuple(int(port["published"]) for port in service.get("ports", ())),
@@ -174,6 +176,8 @@ class Compose:
 
     def _start(self, wanted: Wanted, tell: Tell, *, cuts_off: bool) -> Started:
         services = [s for s in self.services() if not (wanted.no_db and s.name in DATABASES)]
+        without = [s.name for s in services if s.profiles and not self._can_have_image(s, tell)]
+        services = [service for service in services if service.name not in without]
         up = ("up", "--detach", *["--no-deps"] * wanted.no_db)
         names = [service.name for service in services]
         env = self._env(wanted)
@@ -183,12 +187,24 @@ class Compose:
         if litellm_file.SERVICE in names:
             self._configure_litellm(there, env)
         if all(there.get(name) and there[name].is_up for name in names):
-            return Started(url=self._url(services), was_running=True)
+            return Started(url=self._url(services), was_running=True, without=tuple(without))
         self._check_ports(services, there)
         begun = datetime.now(UTC)
         with self._docker.compose(*up, *names, env=env) as process:
             self._wait(names, process, begun, tell)
-        return Started(url=self._url(services), was_running=False)
+        return Started(url=self._url(services), was_running=False, without=tuple(without))
+
+    def _can_have_image(self, service: Service, tell: Tell) -> bool:
+        """Of one that is not needed: what cannot be had does not keep the others away."""
+        if self._docker.has_image(service.image):
+            return True
+        tell(f"{'building' if service.is_built else 'pulling'} the image of {service.name}")
+        try:
+            self.get_image(service, lambda _: None)
+        except StackError as error:
+            tell(str(error))
+            return False
+        return True
 
     def stop(self, tell: Tell, *, stop_db: bool = False) -> bool:
         self._check()

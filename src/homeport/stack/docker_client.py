@@ -65,6 +65,9 @@ class Docker:
             raise failed(f"docker {words[0]}", said.stderr.splitlines())
         return said.stdout
 
+    def has_image(self, name: str) -> bool:
+        return self._said("image", "inspect", "--format={{.Id}}", name).returncode == 0
+
     def ask_json(self, *words: str) -> Any:
         return json.loads(self.ask(*words) or "null")
 

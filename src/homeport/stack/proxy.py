@@ -46,6 +46,8 @@ class Started(msgspec.Struct, frozen=True, kw_only=True):
     """Where clients of this machine reach it."""
     was_running: bool
     """It ran already, as it was wanted."""
+    without: tuple[str, ...] = ()
+    """Members that are wanted and not needed, and cannot be had."""
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True):
