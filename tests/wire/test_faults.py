@@ -149,7 +149,8 @@ def test_llama_cpp_says_an_overflow_with_500_at_times() -> None:
 
 LITELLM = "litellm.InternalServerError: InternalServerError: Hosted_vllmException - "
 LITELLM_UNREACHED = (  # 1.109.1, shortened
-    f"{LITELLM}Cannot connect to host REDACTED:8080 ssl:<ssl.SSLContext object> [Connect call failed ('REDACTED', 8080)]\n\n"
+    f"{LITELLM}Cannot connect to host REDACTED:8080 ssl:<ssl.SSLContext object> "
+    "[Connect call failed ('REDACTED', 8080)]\n\n"
     "LiteLLM: model group 'demo' failed with the error above."
 )
 NO_IMAGES = "image input is not supported - hint: if this is unexpected, you may need mmproj"
