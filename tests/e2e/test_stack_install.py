@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -95,6 +96,49 @@ def test_a_whole_life(stack: Stack) -> None:
     assert not services.exists()
     said = stack.homeport("uninstall").stderr
     assert said == f"nothing is installed in {services}\n"
+
+
+@pytest.mark.slow_containers
+def test_the_old_database_is_carried_over_as_the_documentation_says(tmp_path: Path) -> None:
+    needs_docker()
+    with Stack(tmp_path, "carried") as stack:
+        stack.homeport("install", "--no-images", "--with", "litellm")
+        old = f"{stack.project}-old"
+        try:
+            docker("run", "--detach", "--name", old, "--env=POSTGRES_PASSWORD=x", DATABASE)
+            ready = ("exec", old, "pg_isready", "--host=127.0.0.1", "--username=postgres")
+            until(lambda: "accepting" in docker(*ready, check=False), "the old database is up")
+            docker("exec", old, "psql", "--username=postgres", "--command", LITELLMS_TABLES)
+            commands = carried_over().replace("run-claude-timescaledb", old)
+            commands = commands.replace("~/.config/homeport", str(stack.home))
+            said = subprocess.run(
+                ["sh", "-ec", commands],
+                env={**stack.env, "HOME": str(tmp_path)},
+                capture_output=True,
+                text=True,
+            )
+            assert said.returncode == 0, said.stderr
+            query = 'SELECT token, state FROM "LiteLLM_Token"'
+            psql = ("psql", "--username=homeport", "--dbname=litellm", "-tAc")
+            assert docker("exec", stack.container("timescaledb"), *psql, query) == "abc|ACTIVE"
+            owner = "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'"
+            assert docker("exec", stack.container("timescaledb"), *psql, owner) == "litellm"
+        finally:
+            docker("rm", "--force", "--volumes", old)
+
+
+LITELLMS_TABLES = """
+CREATE TYPE "JobStatus" AS ENUM ('ACTIVE', 'INACTIVE');
+CREATE TABLE "LiteLLM_Token" (id serial PRIMARY KEY, token text, state "JobStatus");
+INSERT INTO "LiteLLM_Token" (token, state) VALUES ('abc', 'ACTIVE');
+"""
+
+
+def carried_over() -> str:
+    """The commands."""
+    text = (Path(__file__).parents[2] / "docs" / "stack.md").read_text("utf-8")
+    (block,) = (b for b in re.findall(r"^```sh\n(.*?)^```", text, re.M | re.S) if "pg_dump" in b)
+    return str(block)
 
 
 def test_a_gpu_is_asked_for_in_words_that_compose_knows(stack: Stack, tmp_path: Path) -> None:
