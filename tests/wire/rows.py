@@ -32,6 +32,7 @@ from homeport.wire import (
     openai_responses,
     openai_responses_answer,
     openai_responses_stream,
+    openai_responses_tools,
     serial_calls,
     sse,
     turns,
@@ -113,7 +114,8 @@ A, AA, T, C, S = (
     anthropic_stream.AnthropicStream,
 )
 D, Calls, Call = openai_chat_answer.Decoder, openai_chat_answer._Calls, openai_chat_answer._Call
-R, RA, RS = openai_responses, openai_responses_answer, openai_responses_stream.ResponsesStream
+R, RT, RA = openai_responses, openai_responses_tools, openai_responses_answer
+RS = openai_responses_stream.ResponsesStream
 BLOCKS, FINISH = anthropic.BLOCKS, openai_chat_answer.FINISH
 U, UD, N = anthropic_upstream, anthropic_upstream.Decoder, openai_chat_neutral
 CS, MR, Serial = openai_chat_stream, messages_relay, serial_calls.SerialCalls
@@ -918,36 +920,36 @@ ROWS: dict[str, tuple[Mutation, ...]] = {
         Code(R._reasoning, "_parts(item.content,", "_parts(item.content or Raw(b'\"x\"'),"),
     ),
     "3.7 tools": (
-        Code(R._tool, "True if param.strict is None else param.strict", "param.strict"),
+        Code(RT._tool, "True if param.strict is None else param.strict", "param.strict"),
         Code(C._tool, '"function": function}', "**function}"),
     ),
     "3.7 namespace": (
-        Code(R.flat_name, 'f"{namespace}__{name}" if namespace else name', "name"),
+        Code(RT.flat_name, 'f"{namespace}__{name}" if namespace else name', "name"),
         Code(RA.call_item, "if callee.namespace is not None:", "if False:"),
     ),
     "3.7 custom": (
-        Code(R._tool, 'if param.type == "custom":', "if False:"),
-        Code(R._custom_description, "if not isinstance(definition, str):", "if True:"),
+        Code(RT._tool, 'if param.type == "custom":', "if False:"),
+        Code(RT._custom_description, "if not isinstance(definition, str):", "if True:"),
         Code(R._custom_call, '{"input":%b}', '{"text":%b}'),
         Code(RA.call_item, 'callee.kind == "custom"', "False"),
     ),
     "3.7 hosted tools": (
-        Code(R._tools, 'if param.type not in ("function", "custom"):', "if False:"),
-        Code(R._refuse_hosted, "if types:", "if False:"),
-        Code(R._chosen, "raise _hosted(choice.type)", "return tools, None, None"),
-        Code(R._chosen, "if not tools and wish is None:", "if True:"),
-        Code(R._chosen, "wish is not None and _is_search(choice.type)", "False"),
-        Code(R._allowed, "if not shown and wish is None:", "if True:"),
-        Code(R._allowed, "if not any(map(_is_search, hosted)):", "if False:"),
-        Code(R._hosted, "if _is_search(type_):", "if False:"),
+        Code(RT.tools_of, 'if param.type not in ("function", "custom"):', "if False:"),
+        Code(RT._refuse_hosted, "if types:", "if False:"),
+        Code(RT.chosen, "raise _hosted(choice.type)", "return tools, None, None"),
+        Code(RT.chosen, "if not tools and wish is None:", "if True:"),
+        Code(RT.chosen, "wish is not None and _is_search(choice.type)", "False"),
+        Code(RT._allowed, "if not shown and wish is None:", "if True:"),
+        Code(RT._allowed, "if not any(map(_is_search, hosted)):", "if False:"),
+        Code(RT._hosted, "if _is_search(type_):", "if False:"),
         Code(R.neutral, "and not has_own_search", ""),
-        Code(R._search, "if param.external_web_access is not False else None", ""),
+        Code(RT.search_wish, "if param.external_web_access is not False else None", ""),
     ),
     "3.7 tool_choice, allowed_tools": (
-        Code(R._allowed, "tuple(tool for tool in tools if tool.name in names)", "tools"),
-        Code(R._chosen, 'return tools, ToolChoice("any")', "return tools, None"),
-        Code(R._allowed, '"any" if shown or wish is not None else "auto"', '"auto"'),
-        Code(R._allowed, 'choice.mode != "required"', "False"),
+        Code(RT._allowed, "tuple(tool for tool in tools if tool.name in names)", "tools"),
+        Code(RT.chosen, 'return tools, ToolChoice("any")', "return tools, None"),
+        Code(RT._allowed, '"any" if shown or wish is not None else "auto"', '"auto"'),
+        Code(RT._allowed, 'choice.mode != "required"', "False"),
     ),
     "3.7 text.format, reasoning.effort, max_output_tokens": (
         Code(R.neutral, "response_format=_response_format(wire.text)", "response_format=None"),

@@ -1,73 +1,28 @@
-"""Bodies of Responses clients: each rule of docs/dialects.md 3.7, real requests, and wrong ones."""
+"""Bodies of Responses clients: items, switches, and what is refused (docs/dialects.md 3.7)."""
 
 import contextlib
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from msgspec.structs import replace
 
-from homeport.engines import llamacpp, mlx, vllm
+from homeport.engines import llamacpp
 from homeport.errors import ClientError
-from homeport.spec import EngineFacts, ModelFacts
 from homeport.wire import openai_chat
 from homeport.wire.events import (
     Image,
-    Request,
     ResponseFormat,
-    SearchWish,
     Text,
     Thinking,
     ThinkingSwitch,
     ToolCall,
-    ToolChoice,
     ToolResult,
     Turn,
 )
-from homeport.wire.openai_responses import (
-    Callee,
-    Decoded,
-    Entry,
-    decode,
-    entries_of,
-    entry_of_stored,
-    neutral,
-)
-from tests.wire.cases import CASES
-
-MODEL = ModelFacts(name="local", context_tokens=4096)
-MLX = replace(mlx.FACTS, ignores=frozenset())  # what is refused is in test_ignored.py
-FACTS = [llamacpp.FACTS, vllm.FACTS, MLX]
-REQUESTS = sorted((CASES / "responses").glob("*/*.json"))
-HELLO = {"role": "user", "content": "hi"}
-F = {"type": "function", "name": "f", "parameters": {"type": "object"}}
-G = {**F, "name": "g"}
-SEARCH = {"type": "web_search"}
-
-
-def decoded(body: dict[str, Any], history: list[Entry] | None = None) -> Decoded:
-    wire = decode(json.dumps({"model": "local", **body}).encode())
-    return neutral(wire, entries_of(wire, lambda item_id: STORED.get(item_id)), history or [])
-
-
-def request(**body: Any) -> Request:
-    return decoded({"input": "hi", **body}).request
-
-
-def turns(*items: dict[str, Any], **body: Any) -> tuple[Turn, ...]:
-    return request(input=list(items), **body).turns
-
-
-def refusal(**body: Any) -> ClientError:
-    with pytest.raises(ClientError) as caught:
-        decoded({"input": "hi", **body})
-    return caught.value
-
-
-STORED = {"msg_9": b'{"type":"message","id":"msg_9","role":"user","content":"kept"}'}
+from homeport.wire.openai_responses import decode, entries_of, entry_of_stored, neutral
+from tests.wire.responses_support import HELLO, MODEL, STORED, F, decoded, refusal, request, turns
 
 # --------------------------------------------------------------------------- instructions, messages
 
@@ -256,185 +211,6 @@ def test_a_response_may_be_continued_without_new_input() -> None:
     assert found == (Turn("user", (Text("kept"),)),)
 
 
-# --------------------------------------------------------------------------- tools
-
-
-@pytest.mark.row("3.7 tools")
-def test_functions_are_strict_unless_they_say_otherwise() -> None:
-    tools = request(tools=[F, {**G, "strict": False, "description": "d"}]).tools
-    assert [(tool.name, tool.strict, tool.description) for tool in tools] == [
-        ("f", True, None),
-        ("g", False, "d"),
-    ]
-    assert [tool.schema for tool in tools] == [b'{"type": "object"}'] * 2
-
-
-def test_a_function_without_parameters() -> None:
-    (tool,) = request(tools=[{"type": "function", "name": "f", "parameters": None}]).tools
-    assert json.loads(tool.schema) == {"type": "object", "properties": {}}
-
-
-@pytest.mark.row("3.7 namespace")
-def test_namespaces_are_flattened() -> None:
-    namespace = {"type": "namespace", "name": "ns", "description": "d", "tools": [G]}
-    found = decoded({"input": "hi", "tools": [F, namespace]})
-    assert [tool.name for tool in found.request.tools] == ["f", "ns__g"]
-    assert found.callees["ns__g"] == Callee("function", "g", "ns")
-
-
-@pytest.mark.row("3.7 custom")
-def test_custom_tools_are_functions_of_one_text() -> None:
-    grammar = {"type": "grammar", "syntax": "lark", "definition": "start: /a+/"}
-    custom = {"type": "custom", "name": "shout", "description": "Shouts.", "format": grammar}
-    found = decoded({"input": "hi", "tools": [custom]})
-    (tool,) = found.request.tools
-    assert json.loads(tool.schema)["required"] == ["input"]
-    assert tool.description is not None
-    assert tool.description.startswith("Shouts.")
-    assert "start: /a+/" in tool.description
-    assert found.callees["shout"] == Callee("custom", "shout")
-
-
-@pytest.mark.parametrize(
-    ("format_", "description"),
-    [({"type": "text"}, "d"), ({"type": "grammar", "definition": 1}, "d"), ([], "d"), (None, "d")],
-)
-def test_a_format_without_grammar_says_nothing(format_: Any, description: str) -> None:
-    custom = {"type": "custom", "name": "c", "description": "d", "format": format_}
-    assert request(tools=[custom]).tools[0].description == description
-
-
-def test_two_tools_of_one_flat_name() -> None:
-    namespace = {"type": "namespace", "name": "ns", "tools": [G]}
-    fault = refusal(tools=[namespace, {**F, "name": "ns__g"}])
-    assert "two different tools" in fault.message
-
-
-def test_tools_that_items_add_stand_at_the_end() -> None:
-    added = {"type": "additional_tools", "role": "developer", "tools": [G, F]}
-    found = request(input=[HELLO, added], tools=[F])
-    assert [tool.name for tool in found.tools] == ["f", "g"]
-
-
-@pytest.mark.row("3.7 hosted tools")
-@pytest.mark.parametrize("choice", [None, "auto", "none", {"type": "function", "name": "f"}])
-def test_hosted_tools_are_skipped(choice: Any) -> None:
-    hosted = [SEARCH, {"type": "mcp", "server_label": "x"}, {"type": "local_shell"}]
-    found = request(tools=[F, *hosted], tool_choice=choice)
-    assert [tool.name for tool in found.tools] == ["f"]
-
-
-SEARCHES = {"type": "allowed_tools", "mode": "required", "tools": [SEARCH]}
-EITHER = {"type": "allowed_tools", "mode": "required", "tools": [SEARCH, {**F}]}
-
-
-@pytest.mark.row("3.7 hosted tools")
-@pytest.mark.parametrize(
-    ("tools", "choice", "said"),
-    [
-        ([SEARCH], "required", "'web_search' must be called, and nobody here"),
-        ([F, SEARCH], SEARCH, "'web_search' must be called, and nobody here"),
-        ([F, SEARCH], {"type": "web_search_preview"}, "'web_search_preview' must be called"),
-        ([F, SEARCH], SEARCHES, "'web_search' must be called, and nobody here"),
-        ([F, SEARCH], {"type": "file_search"}, "'file_search' is run by OpenAI's servers"),
-        ([{"type": "mcp"}], "required", "'mcp' is run by OpenAI's servers"),
-    ],
-)
-def test_hosted_tools_that_must_be_called_are_refused(
-    tools: list[Any], choice: Any, said: str
-) -> None:
-    fault = refusal(tools=tools, tool_choice=choice)
-    assert fault.param == "tool_choice"
-    assert said in fault.message
-    assert "with 'auto' the model goes on" in fault.message
-
-
-@pytest.mark.row("3.7 hosted tools")
-@pytest.mark.parametrize("choice", ["required", EITHER])
-def test_another_tool_is_called_instead(choice: Any) -> None:
-    found = request(tools=[F, SEARCH], tool_choice=choice)
-    assert [tool.name for tool in found.tools] == ["f"]
-    assert found.tool_choice == ToolChoice("any")
-    assert found.web_search is None
-
-
-def searching(**body: Any) -> Request:
-    """Where somebody runs searches."""
-    wire = decode(json.dumps({"model": "m", "input": "hi", **body}).encode())
-    return neutral(wire, entries_of(wire, lambda item_id: None), can_search=True).request
-
-
-@pytest.mark.row("3.7 hosted tools")
-@pytest.mark.parametrize(
-    ("tools", "choice", "expected"),
-    [
-        ([F, SEARCH], None, None),
-        ([F, SEARCH], "auto", ToolChoice("auto")),
-        ([SEARCH], "required", ToolChoice("any")),
-        ([F, SEARCH], SEARCH, ToolChoice("named", "web_search")),
-        (
-            [{"type": "web_search_preview"}],
-            {"type": "web_search_preview"},
-            ToolChoice("named", "web_search"),
-        ),
-        ([F, SEARCH], SEARCHES, ToolChoice("any")),
-    ],
-)
-def test_a_search_that_somebody_runs_can_be_chosen(
-    tools: list[Any], choice: Any, expected: ToolChoice | None
-) -> None:
-    found = searching(tools=tools, tool_choice=choice)
-    assert found.tool_choice == expected
-    assert found.web_search == SearchWish()
-
-
-@pytest.mark.row("3.7 hosted tools")
-@pytest.mark.parametrize(
-    ("tools", "choice"),
-    [
-        ([F, SEARCH], {"type": "allowed_tools", "mode": "auto", "tools": [F]}),
-        ([F, {**SEARCH, "external_web_access": False}], "auto"),
-        ([{**F, "name": "web_search"}, SEARCH], "auto"),
-        ([F], "auto"),
-    ],
-)
-def test_a_search_that_is_not_wanted(tools: list[Any], choice: Any) -> None:
-    assert searching(tools=tools, tool_choice=choice).web_search is None
-
-
-def test_a_cached_search_cannot_be_forced() -> None:
-    with pytest.raises(ClientError, match="nobody here"):
-        searching(tools=[{**SEARCH, "external_web_access": False}], tool_choice=SEARCH)
-
-
-@pytest.mark.row("3.7 tool_choice, allowed_tools")
-@pytest.mark.parametrize(
-    ("choice", "expected"),
-    [
-        (None, None),
-        ("auto", ToolChoice("auto")),
-        ("none", ToolChoice("none")),
-        ("required", ToolChoice("any")),
-        ({"type": "function", "name": "f"}, ToolChoice("named", "f")),
-        ({"type": "custom", "name": "f"}, ToolChoice("named", "f")),
-        ({"type": "function", "name": "g", "namespace": "ns"}, ToolChoice("named", "ns__g")),
-    ],
-)
-def test_tool_choice(choice: Any, expected: ToolChoice | None) -> None:
-    assert request(tools=[F], tool_choice=choice).tool_choice == expected
-
-
-@pytest.mark.row("3.7 tool_choice, allowed_tools")
-@pytest.mark.parametrize(("mode", "expected"), [("auto", "auto"), ("required", "any")])
-def test_allowed_tools(mode: str, expected: str) -> None:
-    allowed = [{"type": "function", "name": "g"}]
-    choice = {"type": "allowed_tools", "mode": mode, "tools": allowed}
-    found = request(tools=[F, G], tool_choice=choice)
-    assert [tool.name for tool in found.tools] == ["g"]
-    assert found.tool_choice is not None
-    assert found.tool_choice.mode == expected
-
-
 # --------------------------------------------------------------------------- switches
 
 
@@ -468,7 +244,7 @@ def test_formats() -> None:
 
 def test_json_object_reaches_the_engine() -> None:
     found = request(text={"format": {"type": "json_object"}})
-    sent = json.loads(openai_chat.encode(found, FACTS[0], MODEL))
+    sent = json.loads(openai_chat.encode(found, llamacpp.FACTS, MODEL))
     assert sent["response_format"] == {"type": "json_object"}
 
 
@@ -600,79 +376,4 @@ def test_any_items_are_a_request_or_our_error(input_: list[Any]) -> None:
         found = decoded({"input": input_})
     except ClientError:
         return
-    openai_chat.encode(found.request, FACTS[0], MODEL)
-
-
-# --------------------------------------------------------------------------- real requests
-
-
-def name_of(path: Path) -> str:
-    return f"{path.parent.name}/{path.stem}"
-
-
-@pytest.mark.parametrize("engine", FACTS, ids=lambda facts: facts.engine)
-@pytest.mark.parametrize("path", REQUESTS, ids=name_of)
-def test_real_requests_lose_nothing(path: Path, engine: EngineFacts) -> None:
-    body = json.loads(path.read_text())
-    wire = decode(path.read_bytes())
-    found = neutral(wire, entries_of(wire, lambda item_id: None))
-    sent = json.loads(openai_chat.encode(found.request, engine, MODEL))
-    said = json.dumps(sent["messages"], ensure_ascii=False)
-    at = -1
-    for text in texts_of(body["input"]):
-        here = said.find(json.dumps(text, ensure_ascii=False)[1:-1], at + 1)
-        assert here > at, f"lost or out of order: {text[:80]!r}"
-        at = here
-    calls = [call for message in sent["messages"] for call in message.get("tool_calls", ())]
-    results = [m["tool_call_id"] for m in sent["messages"] if m["role"] == "tool"]
-    asked = items_of(body["input"], "function_call")
-    assert [(c["id"], c["function"]["name"], c["function"]["arguments"]) for c in calls] == [
-        (item["call_id"], item["name"], item["arguments"]) for item in asked
-    ]
-    answered = items_of(body["input"], "function_call_output")
-    assert results == [item["call_id"] for item in answered]
-    names = [tool["function"]["name"] for tool in sent.get("tools", ())]
-    assert names == tool_names(body.get("tools", ()))
-
-
-def texts_of(input_: str | list[dict[str, Any]]) -> list[str]:
-    if isinstance(input_, str):
-        return [input_]
-    texts = []
-    for item in input_:
-        texts += [part["text"] for part in item.get("content", ())]
-        texts += [item["output"]] if "output" in item else []
-    return texts
-
-
-def items_of(input_: str | list[dict[str, Any]], type_: str) -> list[dict[str, Any]]:
-    return [item for item in input_ if isinstance(item, dict) and item["type"] == type_]
-
-
-def tool_names(tools: Any) -> list[str]:
-    names: list[str] = []
-    for tool in tools:
-        if tool["type"] == "function":
-            names.append(tool["name"])
-        elif tool["type"] == "namespace":
-            names += [f"{tool['name']}__{inner['name']}" for inner in tool["tools"]]
-    return names
-
-
-def test_codex_prompt_heads_are_stable() -> None:
-    """Two requests of one conversation share their head, whatever ids the items have."""
-    first, second = (
-        json.loads((CASES / "responses" / "codex" / f"{name}.json").read_text())
-        for name in ("cx_hello_01", "cx_tool_02")
-    )
-    sent = []
-    for body in (first, second):
-        body["input"][:4] = [{**item, "id": "other"} for item in first["input"][:4]]
-        wire = decode(json.dumps(body).encode())
-        found = neutral(wire, entries_of(wire, lambda item_id: None))
-        sent.append(openai_chat.encode(found.request, FACTS[0], MODEL))
-    heads = [body.index(b'"messages"') for body in sent]
-    messages = [json.loads(body)["messages"] for body in sent]
-    assert heads[0] == heads[1]
-    assert messages[1][: len(messages[0])] == messages[0]
-    assert json.loads(sent[0])["tools"] == json.loads(sent[1])["tools"]
+    openai_chat.encode(found.request, llamacpp.FACTS, MODEL)

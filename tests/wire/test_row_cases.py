@@ -29,7 +29,7 @@ from tests.server.fakes import READY, World
 from tests.support import responses_grammar
 from tests.support.asgi import ask
 from tests.wire.cases import anthropic_stream
-from tests.wire.responses_support import responses_stream
+from tests.wire.responses_support import MODEL, decoded, responses_stream
 from tests.wire.test_anthropic_answer import answer, function
 from tests.wire.test_anthropic_request import (
     TEXT,
@@ -41,7 +41,6 @@ from tests.wire.test_anthropic_request import (
     sent,
     user_content,
 )
-from tests.wire.test_responses_request import MODEL, decoded
 
 ENDPOINT = Endpoint(base_url="http://x/v1", engine=EngineFacts(), model=ModelFacts(name="m"))
 

@@ -12,7 +12,7 @@ import msgspec
 from homeport.errors import FaultKind, RequestFault
 from homeport.wire import faults
 from homeport.wire.events import Usage, WebSearch
-from homeport.wire.openai_responses import Callee
+from homeport.wire.openai_responses_tools import Callee
 from homeport.wire.rounds import as_one
 
 Raw = msgspec.Raw

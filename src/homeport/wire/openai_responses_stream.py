@@ -41,8 +41,8 @@ from homeport.wire.events import (
     UsageReport,
     WebSearch,
 )
-from homeport.wire.openai_responses import Callee
 from homeport.wire.openai_responses_answer import ItemStatus, Profile
+from homeport.wire.openai_responses_tools import Callee
 from homeport.wire.serial_calls import SerialCalls
 
 _encode = msgspec.json.Encoder().encode

@@ -24,9 +24,10 @@ from homeport.spec import Feature, ModelFacts
 from homeport.wire import faults, sse
 from homeport.wire.events import Request, Usage
 from homeport.wire.features import features_of
-from homeport.wire.openai_responses import Entry, Item, ResponsesRequest, ToolChoiceParam
+from homeport.wire.openai_responses import Entry, Item, ResponsesRequest
 from homeport.wire.openai_responses_answer import Profile, error_of, usage_of
 from homeport.wire.openai_responses_stream import ResponsesStream
+from homeport.wire.openai_responses_tools import ToolChoiceParam
 
 Raw = msgspec.Raw
 _encode = msgspec.json.Encoder().encode
