@@ -304,3 +304,20 @@ words = [word for word in sys.argv[1:] if word not in ("--jinja", "--metrics")]
 words[words.index("--ctx-size") + 1] = "4096"
 sys.exit(llamacpp_child.main([*words, "--alias", Path(words[words.index("--model") + 1]).stem]))
 '''
+
+
+@pytest.mark.slow_containers
+def test_a_profile_is_taken_and_kept_by_a_restart(stack: Stack) -> None:
+    inside = "/opt/homeport/lib/python3.13/site-packages/homeport/demo/demo.gguf"
+    profiles = stack.home / "profiles"
+    profiles.mkdir()
+    (profiles / "coding.yaml").write_text(f"models: {{coder: {{path: {inside}}}}}\n")
+    stack.homeport("proxy", "start", "--profile", "coding")
+    for _ in range(2):
+        assert [model["id"] for model in stack.asked("/v1/models")["data"]] == ["coder"]
+        stack.homeport("proxy", "restart")
+    stack.homeport("proxy", "stop")
+    said = stack.homeport("proxy", "start", "--profile", "codding", status=1).stderr
+    assert "codding" in said
+    assert "did you mean 'coding'" in said
+    stack.homeport("proxy", "stop")

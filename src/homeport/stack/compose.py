@@ -183,7 +183,7 @@ class Compose:
         env = self._env(wanted)
         there = {container.service: container for container in self._containers()}
         if not cuts_off:
-            self._refuse_others(there, wanted, env)
+            self._refuse_others({name: there[name] for name in names if name in there}, wanted, env)
         if litellm_file.SERVICE in names:
             self._configure_litellm(there, env)
         if all(there.get(name) and there[name].is_up for name in names):
@@ -265,7 +265,7 @@ class Compose:
         if wanted.no_db:  # Compose only tells of all services together
             others = [c for c in running if c.service == GATEWAY and c.wanted != _told(wanted)]
         else:
-            plan = self._docker.composed("create", "--dry-run", env=env)
+            plan = self._docker.composed("create", "--dry-run", *there, env=env)
             replaced = {match[1] for line in plan if (match := _RECREATE.search(line))}
             others = [container for container in running if container.name in replaced]
         if others:
@@ -477,7 +477,7 @@ def _member(container: Container) -> Member:
         )
     if state == "died":
         details.append(f"exit status {container.exit_status}")
-    if container.health == "unhealthy":
+    if container.status == "running" and container.health == "unhealthy":
         details.append(container.last_check)
     health: Any = container.health or "unknown"
     return Member(
@@ -491,10 +491,9 @@ def _member(container: Container) -> Member:
 
 
 def _check(container: Container) -> Check:
-    if container.is_up:
-        return Check(name=container.service, is_healthy=True)
-    why = container.last_check if container.health == "unhealthy" else container.status
-    return Check(name=container.service, is_healthy=False, why=container.health or why)
+    member = _member(container)
+    why = "" if container.is_up else member.detail or member.state
+    return Check(name=container.service, is_healthy=container.is_up, why=why)
 
 
 def _answers(url: str) -> Check:
