@@ -148,6 +148,19 @@ def test_its_role_and_database_are_there_and_made_once(stack: WithLiteLLM) -> No
     assert all(check["is_healthy"] for check in checks)
 
 
+def test_without_it_the_gateway_goes_on(stack: WithLiteLLM) -> None:
+    docker("stop", stack.container("litellm"))
+    assert stack.said(stack.port, "native") == HELLO
+    with pytest.raises(HTTPError) as failed:
+        stack.said(stack.port, "cloud")
+    failed.value.close()
+    assert failed.value.code in (502, 503)
+    gateway = stack.container("gateway")
+    stack.homeport("proxy", "start")
+    assert stack.said(stack.port, "cloud") == HELLO
+    assert stack.container("gateway") == gateway, "only what is missing is started"
+
+
 def test_other_models_are_taken_up_by_a_restart(stack: WithLiteLLM) -> None:
     before = stack.container("litellm")
     assert "runs already" in stack.homeport("proxy", "start").stderr
@@ -158,15 +171,6 @@ def test_other_models_are_taken_up_by_a_restart(stack: WithLiteLLM) -> None:
     stack.homeport("proxy", "restart")
     assert stack.said(stack.litellm_port, "other") == HELLO
     (stack.home / "config.yaml").write_text(CONFIG)
-
-
-def test_without_it_the_gateway_goes_on(stack: WithLiteLLM) -> None:
-    docker("stop", stack.container("litellm"))
-    assert stack.said(stack.port, "native") == HELLO
-    with pytest.raises(HTTPError) as failed:
-        stack.said(stack.port, "cloud")
-    failed.value.close()
-    assert failed.value.code in (502, 503)
 
 
 def test_a_file_of_the_users_is_used_as_it_is(stack: WithLiteLLM) -> None:
