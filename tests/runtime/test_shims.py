@@ -141,6 +141,8 @@ async def test_nothing_is_kept_before_the_first_start() -> None:
 
 async def test_closed_while_the_spare_starts() -> None:
     spares = Shims()
-    async with await EngineProcess.spawn(Command(argv=("sleep", "60")), spares=spares):
+    async with await EngineProcess.spawn(Command(argv=("sleep", "60")), spares=spares) as engine:
         await spares.close()
-        assert waiting() == []
+        assert {one.pid for one in waiting()} <= {engine.pid}, (
+            "which may not have read its order yet"
+        )
