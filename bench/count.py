@@ -21,7 +21,7 @@ from bench.processes import BenchError, Child
 from bench.suites import Effort, Samples, talk
 from homeport.engines import llamacpp
 from homeport.spec import ModelFacts
-from homeport.wire import anthropic, openai_chat
+from homeport.wire import anthropic, openai_chat_upstream
 
 AT_ONCE = 25
 TRIES = 3
@@ -72,7 +72,7 @@ def _once(served: Served, port: int, request: bytes) -> tuple[float, float]:
 def _requests(served: Served, size_bytes: int) -> dict[str, tuple[int, bytes]]:
     ours = body("messages", size_bytes)
     request = anthropic.decode(ours, counting=True)
-    theirs = openai_chat.encode(request, llamacpp.FACTS, ModelFacts(name=MODEL))
+    theirs = openai_chat_upstream.encode(request, llamacpp.FACTS, ModelFacts(name=MODEL))
     return {
         DIRECT: (served.engine_port, post(ENGINE_PATH, theirs, key=served.key)),
         THROUGH: (served.gateway.port, post(COUNT_PATH, ours)),

@@ -19,7 +19,7 @@ from homeport.engines.probes import PROBES
 from homeport.engines.records import Record, engine_facts
 from homeport.spec import ModelFacts
 from homeport.wire import anthropic
-from homeport.wire.openai_chat import encode
+from homeport.wire.openai_chat_upstream import encode
 from tests.e2e.test_warm_cache import engine_behind
 from tests.support.engine import FakeEngine
 from tests.support.fake_anthropic import KEY, FakeAnthropic

@@ -17,7 +17,7 @@ import pytest
 
 from homeport.engines import llamacpp
 from homeport.spec import ModelFacts
-from homeport.wire import anthropic, anthropic_tools, openai_chat, turns
+from homeport.wire import anthropic, anthropic_tools, openai_chat_upstream, turns
 from homeport.wire.events import Part, Text
 from tests.server.fakes import READY, Plan, World, whole
 from tests.support.asgi import ask
@@ -146,7 +146,7 @@ NATURAL: list[tuple[Change, Written, Mutation, str]] = [
     (
         late_note,
         compact,
-        Code(openai_chat._messages, IN_PLACE_TURNS, HOISTED),
+        Code(openai_chat_upstream._messages, IN_PLACE_TURNS, HOISTED),
         "messages.0 (system)",
     ),
     (
@@ -159,7 +159,7 @@ NATURAL: list[tuple[Change, Written, Mutation, str]] = [
     (
         nothing,
         indented,
-        Code(openai_chat._schema, "if engine.schema_bounds:", "if True:"),
+        Code(openai_chat_upstream.schema_for, "if engine.schema_bounds:", "if True:"),
         "tools.0 (Agent)",
     ),
     (

@@ -18,7 +18,14 @@ import msgspec
 from homeport.engines import llamacpp, mlx, vllm
 from homeport.errors import ClientError, RequestFault, UpstreamError
 from homeport.spec import EngineFacts, ModelFacts
-from homeport.wire import anthropic, anthropic_answer, faults, openai_chat, openai_chat_answer
+from homeport.wire import (
+    anthropic,
+    anthropic_answer,
+    faults,
+    openai_chat,
+    openai_chat_answer,
+    openai_chat_upstream,
+)
 from homeport.wire.anthropic_stream import AnthropicStream
 from homeport.wire.events import Failure, Usage, UsageReport
 from homeport.wire.passthrough import ChatRelay, relay_body
@@ -79,7 +86,7 @@ def streams() -> list[Case]:
 
 def engine_request(case: Case) -> bytes:
     if case.dialect == "anthropic":
-        return openai_chat.encode(anthropic.decode(case.request), case.engine, MODEL)
+        return openai_chat_upstream.encode(anthropic.decode(case.request), case.engine, MODEL)
     request = openai_chat.decode(case.request)
     return openai_chat.relay_request(case.request, request, case.engine, MODEL)
 

@@ -29,6 +29,7 @@ from homeport.wire import (
     openai_chat_answer,
     openai_chat_neutral,
     openai_chat_stream,
+    openai_chat_upstream,
     openai_responses,
     openai_responses_answer,
     openai_responses_stream,
@@ -119,6 +120,7 @@ RS = openai_responses_stream.ResponsesStream
 BLOCKS, FINISH = anthropic.BLOCKS, openai_chat_answer.FINISH
 U, UD, N = anthropic_upstream, anthropic_upstream.Decoder, openai_chat_neutral
 CS, MR, Serial = openai_chat_stream, messages_relay, serial_calls.SerialCalls
+CU = openai_chat_upstream
 STREAM, FOLDS = answer_stream.AnswerStream, "pair_tool_results(in_place(turns))"
 DECODED = "_request(_decoder.decode(body), counting=counting, pdf_text=pdf_text)"
 USAGE_SUM = vars(U.UsageSum)["neutral"].fget
@@ -137,34 +139,34 @@ STRICT = Code(
 
 def forwarded(field: str) -> Code:
     """A field that is Anthropic's own business, sent to the engine."""
-    return Code(C.encode, "return _encode(body)", f'return _encode({{**body, "{field}": {{}}}})')
+    return Code(CU.encode, "return _encode(body)", f'return _encode({{**body, "{field}": {{}}}})')
 
 
 ROWS: dict[str, tuple[Mutation, ...]] = {
     # ----------------------------------------------------------------- 3.1
-    "3.1 model": (Code(C.encode, '"model": model.name', '"model": request.model'),),
+    "3.1 model": (Code(CU.encode, '"model": model.name', '"model": request.model'),),
     "3.1 max_tokens": (
-        Code(C._max_tokens_fit, "asked < model.context_tokens", "True"),
-        Code(C._max_tokens_fit, "engine.max_tokens_over_context", "False"),
+        Code(CU._max_tokens_fit, "asked < model.context_tokens", "True"),
+        Code(CU._max_tokens_fit, "engine.max_tokens_over_context", "False"),
         Code(context_fit.fitted, "_asked(body) <= left", "True"),
         Code(context_fit.fitted, "endpoint.engine.max_tokens_over_context", "True"),
     ),
     "3.1 max_tokens: 0": (
-        Code(C.encode, "max(1, request.max_tokens or 1)", "request.max_tokens"),
+        Code(CU.encode, "max(1, request.max_tokens or 1)", "request.max_tokens"),
         Code(AA.prewarmed, "                pass", "                kept.append(event)"),
         Code(AA.prewarmed, "usage.prompt_tokens, 0,", "usage.prompt_tokens, 1,"),
     ),
     "3.1 stop_sequences": (
         Code(A._request, "wire.stop_sequences or () if s)", "wire.stop_sequences or ())"),
-        Code(C.encode, 'body["stop"] = list(request.stop)', "pass"),
+        Code(CU.encode, 'body["stop"] = list(request.stop)', "pass"),
     ),
     "3.1 temperature, top_p": (
-        Code(C.encode, '("temperature", "top_p")', '("temperature",)'),
-        Code(C.encode, '("temperature", "top_p")', '("top_p",)'),
+        Code(CU.encode, '("temperature", "top_p")', '("temperature",)'),
+        Code(CU.encode, '("temperature", "top_p")', '("top_p",)'),
     ),
     "3.1 top_k": (
-        Code(C.encode, ' and "top_k" in engine.extensions', ""),
-        Code(C.encode, 'body["top_k"] = request.top_k', "pass"),
+        Code(CU.encode, ' and "top_k" in engine.extensions', ""),
+        Code(CU.encode, 'body["top_k"] = request.top_k', "pass"),
     ),
     "3.1 metadata, service_tier, speed, container, diagnostics, betas": tuple(
         forwarded(field)
@@ -173,38 +175,38 @@ ROWS: dict[str, tuple[Mutation, ...]] = {
     "3.1 context_management": (forwarded("context_management"),),
     "3.1 cache_control": (
         forwarded("cache_control"),
-        Code(C._part, '"text": text}', '"text": text, "cache_control": {}}'),
-        Code(C._tool, '{"type": "function",', '{"cache_control": {}, "type": "function",'),
+        Code(CU._part, '"text": text}', '"text": text, "cache_control": {}}'),
+        Code(CU._tool, '{"type": "function",', '{"cache_control": {}, "type": "function",'),
     ),
     "3.1 output_config.effort": (
-        Code(C._effort, '"xhigh": xhigh, "max": top', '"xhigh": "xhigh", "max": "max"'),
-        Code(C._effort, ".get(asked,", ".get('high',"),
+        Code(CU._effort, '"xhigh": xhigh, "max": top', '"xhigh": "xhigh", "max": "max"'),
+        Code(CU._effort, ".get(asked,", ".get('high',"),
         Code(
-            C._put_thinking,
+            CU._put_thinking,
             "request.effort is not None and engine.reasoning_effort",
             "request.effort",
         ),
     ),
     "3.1 output_config.format": (
         Code(A._response_format, "return ResponseFormat(schema)", "return None"),
-        Code(C._response_format, '"strict": True', '"strict": False'),
+        Code(CU._response_format, '"strict": True', '"strict": False'),
     ),
     "3.1 output_config.format … engine ignores it": (
-        Code(C._refuse_schema, 'if "schema" in engine.ignores:', "if False:"),
+        Code(CU.refuse_schema, 'if "schema" in engine.ignores:', "if False:"),
     ),
     "3.1 thinking: enabled": (
         Code(A._thinking, "return ThinkingSwitch(True, budget)", "return None"),
         Code(A._thinking, "ThinkingSwitch(True, budget)", "ThinkingSwitch(True)"),
         Code(
-            C._put_thinking,
+            CU._put_thinking,
             " and engine.thinking_budget_key is not None:\n        body[engine.thinking_budget_key]",
             ":\n        body[engine.thinking_budget_key or 'thinking_budget_tokens']",
         ),
     ),
     "3.1 thinking: disabled": (
         Code(A._thinking, "return ThinkingSwitch(False)", "return None"),
-        Code(C._put_thinking, 'body["reasoning_effort"] = "none"', "pass"),
-        Code(C._put_thinking, "if engine.template_kwargs:", "if True:"),
+        Code(CU._put_thinking, 'body["reasoning_effort"] = "none"', "pass"),
+        Code(CU._put_thinking, "if engine.template_kwargs:", "if True:"),
     ),
     "3.1 thinking: adaptive, others": (
         Code(A._thinking, "return None", "return thinking and ThinkingSwitch(True)"),
@@ -218,13 +220,13 @@ ROWS: dict[str, tuple[Mutation, ...]] = {
         ),
     ),
     "3.1 system": (
-        Code(C._messages, 'text_of(turn.parts, "\\n\\n")', 'text_of(turn.parts, "\\n")'),
+        Code(CU._messages, 'text_of(turn.parts, "\\n\\n")', 'text_of(turn.parts, "\\n")'),
         Code(A._system, ".startswith(BILLING_MARK)", '.startswith("\\0")'),
         Code(A._system, "if blocks and (blocks[0].text", "if blocks and (blocks[-1].text"),
     ),
     '3.1 role: "system" inside': (
-        Code(C._messages, FOLDS, "pair_tool_results(turns)"),
-        Code(C._messages, "keep_system_turns if engine.system_inside else ", ""),
+        Code(CU._messages, FOLDS, "pair_tool_results(turns)"),
+        Code(CU._messages, "keep_system_turns if engine.system_inside else ", ""),
         Code(turns.keep_system_turns, 'turn.role == "system" and unanswered', "False"),
         Code(
             turns.keep_system_turns,
@@ -271,9 +273,9 @@ ROWS: dict[str, tuple[Mutation, ...]] = {
         Entry(BLOCKS, "browser_state", A._nothing),
     ),
     "3.1 user text": (
-        Code(C._user_message, 'text_of(tuple(parts), "\\n")', 'text_of(tuple(parts), " ")'),
+        Code(CU._user_message, 'text_of(tuple(parts), "\\n")', 'text_of(tuple(parts), " ")'),
         Code(
-            C._user_message, "if not any(isinstance(part, Image) for part in parts):", "if False:"
+            CU._user_message, "if not any(isinstance(part, Image) for part in parts):", "if False:"
         ),
     ),
     "3.1 image, base64": (
@@ -301,11 +303,11 @@ ROWS: dict[str, tuple[Mutation, ...]] = {
         Code(A._search_result, "(block.title, where, text)", "(text,)"),
     ),
     "3.1 assistant text": (
-        Code(C._assistant, 'text_of(turn.parts, "")', 'text_of(turn.parts, "\\n")'),
+        Code(CU._assistant, 'text_of(turn.parts, "")', 'text_of(turn.parts, "\\n")'),
     ),
     "3.1 tool_use": (
-        Code(C._assistant, "if calls:", "if False:"),
-        Code(C._assistant, '"id": part.id', '"id": "x"'),
+        Code(CU._assistant, "if calls:", "if False:"),
+        Code(CU._assistant, '"id": part.id', '"id": "x"'),
         Code(
             A._arguments,
             "msgspec.json.format(bytes(raw).decode(), indent=-1)",
@@ -323,26 +325,26 @@ ROWS: dict[str, tuple[Mutation, ...]] = {
         Code(A._arguments, ", '{\"__raw_arguments\":'", ", '!'"),
     ),
     "3.1 thinking": (
-        Code(C._assistant, "message[engine.reasoning_key]", 'message["content"]'),
-        Code(C._assistant, 'thinking = "".join(', 'thinking = "\\n".join('),
+        Code(CU._assistant, "message[engine.reasoning_key]", 'message["content"]'),
+        Code(CU._assistant, 'thinking = "".join(', 'thinking = "\\n".join('),
         Code(A._thinking_part, "if block.thinking", "if False"),
     ),
     "3.1 redacted_thinking": (Entry(BLOCKS, "redacted_thinking"),),
     "3.1 empty assistant turn": (
-        Code(C._assistant, 'text_of(turn.parts, "")}', 'text_of(turn.parts, "") or None}'),
+        Code(CU._assistant, 'text_of(turn.parts, "")}', 'text_of(turn.parts, "") or None}'),
         Code(
             A._turns, 'if parts or (message.role != "system"', 'if parts or (message.role == "user"'
         ),
     ),
     "3.1 tool_result, text": (
-        Code(C._tool_message, '"\\n".join(lines)', '"".join(lines)'),
-        Code(C._tool_message, '"tool_call_id": result.call_id', '"tool_call_id": "x"'),
+        Code(CU._tool_message, '"\\n".join(lines)', '"".join(lines)'),
+        Code(CU._tool_message, '"tool_call_id": result.call_id', '"tool_call_id": "x"'),
     ),
     "3.1 tool_result … with an image": (
-        Code(C._user, "if not engine.image_in_tool:", "if False:"),
-        Code(C._user, "if not engine.image_in_tool:", "if True:"),
-        Code(C._tool_message, "else IMAGE_BELOW", 'else ""'),
-        Code(C._tool_message, "if engine.image_in_tool and", "if False and"),
+        Code(CU._user, "if not engine.image_in_tool:", "if False:"),
+        Code(CU._user, "if not engine.image_in_tool:", "if True:"),
+        Code(CU._tool_message, "else IMAGE_BELOW", 'else ""'),
+        Code(CU._tool_message, "if engine.image_in_tool and", "if False and"),
     ),
     "3.1 tool_result … document, search_result": (
         Entry(BLOCKS, "document", A._nothing),
@@ -350,14 +352,14 @@ ROWS: dict[str, tuple[Mutation, ...]] = {
     ),
     "3.1 tool_result … empty": (
         Code(
-            C._user,
+            CU._user,
             "out.append(_tool_message(part, engine))",
             "out.extend([_tool_message(part, engine)] if part.content else [])",
         ),
     ),
     "3.1 is_error: true": (
-        Code(C._tool_message, "if result.is_error and", "if False and"),
-        Code(C._tool_message, 'not text.lower().startswith("error")', "True"),
+        Code(CU._tool_message, "if result.is_error and", "if False and"),
+        Code(CU._tool_message, 'not text.lower().startswith("error")', "True"),
     ),
     "3.1 tool_reference": (
         Entry(BLOCKS, "tool_reference", A._nothing),
@@ -365,13 +367,13 @@ ROWS: dict[str, tuple[Mutation, ...]] = {
     ),
     "3.1 mixed user turn": (
         Code(
-            C._user,
+            CU._user,
             "if gathered:\n                    out.append",
             "if False:\n                    out.append",
         ),
     ),
     "3.1 result without call, call without result": (
-        Code(C._messages, FOLDS, "in_place(turns)"),
+        Code(CU._messages, FOLDS, "in_place(turns)"),
         Code(turns._answered, "elif part.call_id in missing:", "elif missing and False:"),
         Code(turns._stub_missing, "if not missing:", "if True:"),
     ),
@@ -380,10 +382,10 @@ ROWS: dict[str, tuple[Mutation, ...]] = {
         Entry(BLOCKS, "web_search_tool_result"),
     ),
     "3.1 tools, custom": (
-        Code(C._tool, "if tool.description is not None:", "if False:"),
-        Code(C._tool, "tool.strict is not None and engine.strict_tools", "False"),
-        Code(C._tool, " and engine.strict_tools", ""),
-        Code(C._schema, "if engine.schema_bounds:", "if True:"),
+        Code(CU._tool, "if tool.description is not None:", "if False:"),
+        Code(CU._tool, "tool.strict is not None and engine.strict_tools", "False"),
+        Code(CU._tool, " and engine.strict_tools", ""),
+        Code(CU.schema_for, "if engine.schema_bounds:", "if True:"),
         Code(
             T._custom,
             "Tool(param.name, schema,",
@@ -422,40 +424,44 @@ ROWS: dict[str, tuple[Mutation, ...]] = {
     ),
     "3.1 tool_choice auto, any, none": (
         Code(
-            C._put_tools, "if engine.tool_choice:", "if engine.tool_choice and request.tool_choice:"
+            CU._put_tools,
+            "if engine.tool_choice:",
+            "if engine.tool_choice and request.tool_choice:",
         ),
-        Entry(C._CHOICES, "any", "any"),
-        Entry(C._CHOICES, "none", "auto"),
+        Entry(CU._CHOICES, "any", "any"),
+        Entry(CU._CHOICES, "none", "auto"),
     ),
     "3.1 tool_choice … none, engine ignores tool_choice": (
-        Code(C._put_tools, 'if choice.mode == "none" and not engine.tool_choice:', "if False:"),
+        Code(CU._put_tools, 'if choice.mode == "none" and not engine.tool_choice:', "if False:"),
     ),
     "3.1 tool_choice … any, tool, engine ignores tool_choice": (
-        Code(C._put_tools, 'if choice.mode in ("any", "named"):', "if False:"),
-        Code(C._refuse_choice, 'if "tool_choice" in engine.ignores:', "if False:"),
+        Code(CU._put_tools, 'if choice.mode in ("any", "named"):', "if False:"),
+        Code(CU.refuse_choice, 'if "tool_choice" in engine.ignores:', "if False:"),
     ),
     "3.1 tool_choice … tool": (
         Code(
-            C._put_tools, 'if choice.mode == "named" and not engine.named_tool_choice:', "if False:"
+            CU._put_tools,
+            'if choice.mode == "named" and not engine.named_tool_choice:',
+            "if False:",
         ),
-        Code(C._put_tools, 'choice = ToolChoice("any")', 'choice = ToolChoice("auto")'),
-        Code(C._put_tools, '"function": {"name": choice.name}', '"function": {}'),
-        Code(C._put_tools, 'if choice.mode == "named" and not any(', "if False and not any("),
+        Code(CU._put_tools, 'choice = ToolChoice("any")', 'choice = ToolChoice("auto")'),
+        Code(CU._put_tools, '"function": {"name": choice.name}', '"function": {}'),
+        Code(CU._put_tools, 'if choice.mode == "named" and not any(', "if False and not any("),
     ),
     "3.1 disable_parallel_tool_use": (
         Code(A._request, "False if choice and choice.disable_parallel_tool_use else None", "None"),
-        Code(C._put_tools, " and engine.parallel_tool_calls", ""),
+        Code(CU._put_tools, " and engine.parallel_tool_calls", ""),
         Code(AA.encode_message, "if not (single_call and calls)", "if True"),
     ),
     "3.1 last turn is the assistant's": (
-        Code(C.encode, "body.update(engine.prefill)", "pass"),
+        Code(CU.encode, "body.update(engine.prefill)", "pass"),
         Code(
-            C.encode,
+            CU.encode,
             'if _ends_in_prefill(body["messages"]):',
             'if _ends_in_prefill(body["messages"]) or True:',
         ),
-        Code(C._ends_in_prefill, '["content"].rstrip()', '["content"]'),
-        Code(C._ends_in_prefill, "while len(messages) > 1 and", "while False and"),
+        Code(CU._ends_in_prefill, '["content"].rstrip()', '["content"]'),
+        Code(CU._ends_in_prefill, "while len(messages) > 1 and", "while False and"),
     ),
     "3.1 unknown block type": (
         Code(
@@ -677,7 +683,7 @@ ROWS: dict[str, tuple[Mutation, ...]] = {
         Code(D._finished, "self._finish = reason", "self._finish, self._is_over = reason, True"),
     ),
     "3.3 15": (
-        Code(C.encode, "if request.stream and engine.stream_usage:", "if False:"),
+        Code(CU.encode, "if request.stream and engine.stream_usage:", "if False:"),
         Code(C.relay_request, "if request.stream and engine.stream_usage", "if False"),
         Code(S.feed, "self.usage = usage", "self.usage = self.usage or usage"),
     ),
@@ -904,7 +910,7 @@ ROWS: dict[str, tuple[Mutation, ...]] = {
     "3.7 instructions, leading system and developer messages": (
         Code(R.neutral, "if wire.instructions:", "if False:"),
         Entry(R.ROLES, "developer", "user"),
-        Code(C._messages, FOLDS, "pair_tool_results(turns)"),
+        Code(CU._messages, FOLDS, "pair_tool_results(turns)"),
     ),
     "3.7 input as text": (Code(R.entries_of, '"role":"user"', '"role":"system"'),),
     "3.7 reasoning, message, calls that follow one another": (
@@ -921,7 +927,7 @@ ROWS: dict[str, tuple[Mutation, ...]] = {
     ),
     "3.7 tools": (
         Code(RT._tool, "True if param.strict is None else param.strict", "param.strict"),
-        Code(C._tool, '"function": function}', "**function}"),
+        Code(CU._tool, '"function": function}', "**function}"),
     ),
     "3.7 namespace": (
         Code(RT.flat_name, 'f"{namespace}__{name}" if namespace else name', "name"),

@@ -9,7 +9,7 @@ import pytest
 from homeport.engines import llamacpp, mlx, ollama, sglang, trtllm, vllm
 from homeport.errors import ClientError
 from homeport.spec import EngineFacts, ModelFacts
-from homeport.wire import anthropic, openai_chat
+from homeport.wire import anthropic, openai_chat_upstream
 from homeport.wire.events import Request
 
 MODEL = ModelFacts(name="local", context_tokens=4096)
@@ -29,7 +29,9 @@ def request(content: Any = "hi", **fields: Any) -> Request:
 
 
 def sent(content: Any = "hi", engine: EngineFacts = PLAIN, **fields: Any) -> dict[str, Any]:
-    body: dict[str, Any] = json.loads(openai_chat.encode(request(content, **fields), engine, MODEL))
+    body: dict[str, Any] = json.loads(
+        openai_chat_upstream.encode(request(content, **fields), engine, MODEL)
+    )
     return body
 
 
@@ -389,7 +391,7 @@ def test_arguments(raw: str, arguments: str) -> None:
         '[{"type":"tool_use","id":"a","name":"f","input":%s}]},{"role":"user","content":"q"}]}'
     )
     request = anthropic.decode((body % raw).encode())
-    message = json.loads(openai_chat.encode(request, PLAIN, MODEL))["messages"][0]
+    message = json.loads(openai_chat_upstream.encode(request, PLAIN, MODEL))["messages"][0]
     assert message["tool_calls"][0]["function"]["arguments"] == arguments
 
 
@@ -558,7 +560,9 @@ def test_schemas_travel_as_the_bytes_that_the_client_sent() -> None:
         '{"model":"m","max_tokens":1,"messages":[{"role":"user","content":"q"}],'
         '"tools":[{"name":"f","input_schema":%s}]}'
     )
-    encoded = openai_chat.encode(anthropic.decode((body % raw).encode()), vllm.FACTS, MODEL)
+    encoded = openai_chat_upstream.encode(
+        anthropic.decode((body % raw).encode()), vllm.FACTS, MODEL
+    )
     assert raw.encode() in encoded
 
 

@@ -8,7 +8,7 @@ import pytest
 from homeport.engines import llamacpp, mlx, ollama
 from homeport.errors import ClientError
 from homeport.spec import EngineFacts, ModelFacts
-from homeport.wire import anthropic, openai_chat, openai_responses
+from homeport.wire import anthropic, openai_chat, openai_chat_upstream, openai_responses
 
 MODEL = ModelFacts(name="local", context_tokens=4096)
 EXTENDED = mlx.extended(
@@ -27,14 +27,14 @@ def relayed(engine: EngineFacts, **fields: Any) -> Any:
 
 def translated(engine: EngineFacts, **fields: Any) -> Any:
     body = json.dumps({"model": "m", "max_tokens": 8, "messages": USER, **fields}).encode()
-    return json.loads(openai_chat.encode(anthropic.decode(body), engine, MODEL))
+    return json.loads(openai_chat_upstream.encode(anthropic.decode(body), engine, MODEL))
 
 
 def responded(engine: EngineFacts, **fields: Any) -> Any:
     wire = openai_responses.decode(json.dumps({"model": "m", "input": "Hello", **fields}).encode())
     entries = openai_responses.entries_of(wire, lambda item_id: None)
     request = openai_responses.neutral(wire, entries).request
-    return json.loads(openai_chat.encode(request, engine, MODEL))
+    return json.loads(openai_chat_upstream.encode(request, engine, MODEL))
 
 
 CHOICES = ["required", {"type": "function", "function": {"name": "f"}}]

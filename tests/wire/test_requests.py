@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from homeport.engines import llamacpp, mlx, vllm
 from homeport.errors import ClientError
 from homeport.spec import EngineFacts, ModelFacts
-from homeport.wire import anthropic, openai_chat
+from homeport.wire import anthropic, openai_chat, openai_chat_upstream
 from tests.wire.cases import CASES, all_cases
 
 MODEL = ModelFacts(name="local", context_tokens=4096)
@@ -35,7 +35,7 @@ def name_of(path: Path) -> str:
 def encoded(body: bytes, engine: EngineFacts = FACTS[0]) -> dict[str, Any]:
     """What an Anthropic client's body becomes."""
     request = anthropic.decode(body, counting=True)
-    sent: dict[str, Any] = json.loads(openai_chat.encode(request, engine, MODEL))
+    sent: dict[str, Any] = json.loads(openai_chat_upstream.encode(request, engine, MODEL))
     return sent
 
 
@@ -91,7 +91,9 @@ def test_real_anthropic_requests_lose_nothing(path: Path, engine: EngineFacts) -
 @pytest.mark.parametrize("path", ANTHROPIC, ids=name_of)
 def test_the_same_request_gives_the_same_bytes(path: Path) -> None:
     first, second = (
-        openai_chat.encode(anthropic.decode(path.read_bytes(), counting=True), vllm.FACTS, MODEL)
+        openai_chat_upstream.encode(
+            anthropic.decode(path.read_bytes(), counting=True), vllm.FACTS, MODEL
+        )
         for _ in range(2)
     )
     assert first == second

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from homeport.engines import llamacpp, mlx, vllm
 from homeport.spec import EngineFacts
-from homeport.wire import openai_chat
+from homeport.wire import openai_chat_upstream
 from homeport.wire.openai_responses import decode, entries_of, neutral
 from tests.wire.cases import CASES
 from tests.wire.responses_support import MODEL
@@ -29,7 +29,7 @@ def test_real_requests_lose_nothing(path: Path, engine: EngineFacts) -> None:
     body = json.loads(path.read_text())
     wire = decode(path.read_bytes())
     found = neutral(wire, entries_of(wire, lambda item_id: None))
-    sent = json.loads(openai_chat.encode(found.request, engine, MODEL))
+    sent = json.loads(openai_chat_upstream.encode(found.request, engine, MODEL))
     said = json.dumps(sent["messages"], ensure_ascii=False)
     at = -1
     for text in texts_of(body["input"]):
@@ -83,7 +83,7 @@ def test_codex_prompt_heads_are_stable() -> None:
         body["input"][:4] = [{**item, "id": "other"} for item in first["input"][:4]]
         wire = decode(json.dumps(body).encode())
         found = neutral(wire, entries_of(wire, lambda item_id: None))
-        sent.append(openai_chat.encode(found.request, FACTS[0], MODEL))
+        sent.append(openai_chat_upstream.encode(found.request, FACTS[0], MODEL))
     heads = [body.index(b'"messages"') for body in sent]
     messages = [json.loads(body)["messages"] for body in sent]
     assert heads[0] == heads[1]

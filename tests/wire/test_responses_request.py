@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from homeport.engines import llamacpp
 from homeport.errors import ClientError
-from homeport.wire import openai_chat
+from homeport.wire import openai_chat_upstream
 from homeport.wire.events import (
     Image,
     ResponseFormat,
@@ -244,7 +244,7 @@ def test_formats() -> None:
 
 def test_json_object_reaches_the_engine() -> None:
     found = request(text={"format": {"type": "json_object"}})
-    sent = json.loads(openai_chat.encode(found, llamacpp.FACTS, MODEL))
+    sent = json.loads(openai_chat_upstream.encode(found, llamacpp.FACTS, MODEL))
     assert sent["response_format"] == {"type": "json_object"}
 
 
@@ -376,4 +376,4 @@ def test_any_items_are_a_request_or_our_error(input_: list[Any]) -> None:
         found = decoded({"input": input_})
     except ClientError:
         return
-    openai_chat.encode(found.request, llamacpp.FACTS, MODEL)
+    openai_chat_upstream.encode(found.request, llamacpp.FACTS, MODEL)

@@ -18,6 +18,7 @@ from homeport.wire import (
     messages_relay,
     openai_chat,
     openai_chat_neutral,
+    openai_chat_upstream,
     openai_responses,
 )
 from tests.wire.cases import CASES
@@ -124,7 +125,7 @@ def assert_in_order(texts: list[str], said: str) -> None:
 
 def there_and_back(raw: bytes) -> tuple[Body, Body]:
     """An Anthropic request as a chat engine gets it, and that one as an Anthropic engine would."""
-    chat = openai_chat.encode(anthropic.decode(raw, counting=True), PLAIN, MODEL)
+    chat = openai_chat_upstream.encode(anthropic.decode(raw, counting=True), PLAIN, MODEL)
     back = anthropic_upstream.encode(openai_chat_neutral.neutral(chat), PLAIN, MODEL)
     return json.loads(chat), json.loads(back)
 
@@ -182,10 +183,10 @@ def test_recorded_responses_requests_by_way_of_chat(path: Path) -> None:
     """The hub's request, written as chat and read again, is the hub's request."""
     wire = openai_responses.decode(path.read_bytes())
     found = openai_responses.neutral(wire, openai_responses.entries_of(wire, lambda _: None))
-    chat = openai_chat.encode(found.request, PLAIN, MODEL)
+    chat = openai_chat_upstream.encode(found.request, PLAIN, MODEL)
     again = openai_chat_neutral.neutral(chat)
     assert (
-        json.loads(openai_chat.encode(again, PLAIN, MODEL))["messages"]
+        json.loads(openai_chat_upstream.encode(again, PLAIN, MODEL))["messages"]
         == (json.loads(chat)["messages"])
     )
     assert [(t.name, json.loads(t.schema)) for t in again.tools] == [
@@ -274,11 +275,13 @@ def test_any_conversation_is_the_same_to_an_engine_in_either_api(
 ) -> None:
     messages, texts = made
     asked = {"model": "m", "max_tokens": 9, "messages": messages, "system": "S!"}
-    as_messages = openai_chat.encode(anthropic.decode(json.dumps(asked).encode()), PLAIN, MODEL)
+    as_messages = openai_chat_upstream.encode(
+        anthropic.decode(json.dumps(asked).encode()), PLAIN, MODEL
+    )
     asked = {"model": "m", "input": as_items(messages), "instructions": "S!"}
     wire = openai_responses.decode(json.dumps(asked).encode())
     found = openai_responses.neutral(wire, openai_responses.entries_of(wire, lambda _: None))
-    as_responses = openai_chat.encode(found.request, PLAIN, MODEL)
+    as_responses = openai_chat_upstream.encode(found.request, PLAIN, MODEL)
     theirs, ours = (json.loads(sent)["messages"] for sent in (as_messages, as_responses))
     for message in (*theirs, *ours):
         for call in message.get("tool_calls", ()):

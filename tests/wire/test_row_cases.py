@@ -17,8 +17,8 @@ from homeport.wire import (
     anthropic,
     anthropic_answer,
     anthropic_upstream,
-    openai_chat,
     openai_chat_neutral,
+    openai_chat_upstream,
 )
 from homeport.wire.events import End, Event, Finish, TextDelta, ToolCallDelta, ToolCallStart
 from homeport.wire.openai_chat_answer import decode_body
@@ -114,7 +114,7 @@ def test_the_text_of_a_pdf() -> None:
     assert "PDF" in refused([block]).message
     body = {"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": [block]}]}
     read = anthropic.decode(json.dumps(body).encode(), pdf_text=lambda data: f"<{data.decode()}>")
-    [message] = json.loads(openai_chat.encode(read, EngineFacts(), MODEL))["messages"]
+    [message] = json.loads(openai_chat_upstream.encode(read, EngineFacts(), MODEL))["messages"]
     assert message["content"] == "T\n<%PDF>"
 
 
@@ -383,7 +383,7 @@ def test_a_response_as_the_engine_gets_it() -> None:
         {"role": "user", "content": "r"},
     ]
     body = {"input": items, "instructions": "a", "tools": [tool]}
-    made = json.loads(openai_chat.encode(decoded(body).request, EngineFacts(), MODEL))
+    made = json.loads(openai_chat_upstream.encode(decoded(body).request, EngineFacts(), MODEL))
     assert made["messages"] == [
         {"role": "system", "content": "a\n\nb"},
         {"role": "user", "content": "q"},
@@ -391,7 +391,7 @@ def test_a_response_as_the_engine_gets_it() -> None:
         {"role": "user", "content": "<system>\nlate\n</system>\nr"},
     ]
     keeps = EngineFacts(system_inside=True)
-    kept = json.loads(openai_chat.encode(decoded(body).request, keeps, MODEL))
+    kept = json.loads(openai_chat_upstream.encode(decoded(body).request, keeps, MODEL))
     assert kept["messages"][3:] == [
         {"role": "system", "content": "late"},
         {"role": "user", "content": "r"},

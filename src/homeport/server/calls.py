@@ -21,6 +21,7 @@ from homeport.wire import (
     messages_relay,
     openai_chat,
     openai_chat_neutral,
+    openai_chat_upstream,
     slimming,
     sse,
     web_search,
@@ -237,7 +238,9 @@ class AnthropicCall:
         if self.refusal is not None:
             raise self.refusal
         self._is_native, self.path = False, CHAT_PATH
-        return openai_chat.encode(self._mending.asked(endpoint), endpoint.engine, endpoint.model)
+        return openai_chat_upstream.encode(
+            self._mending.asked(endpoint), endpoint.engine, endpoint.model
+        )
 
     def _may_pass(self, endpoint: Endpoint) -> bool:
         """Whether the bytes go to an engine's own ``/v1/messages``, which is right in all they ask.

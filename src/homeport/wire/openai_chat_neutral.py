@@ -4,6 +4,9 @@ Where bytes pass through, ``openai_chat`` looks at a few fields and hands on the
 handed on unread, so every field is in one of three tables: translated (the structs below), refused
 because the answer would be another one (``REFUSED``), or ignored because it is a wish (all others:
 seeds, penalties, account data).
+
+Shapes that are the same for both are ``openai_chat``'s. The others hold more here than there: a field
+that passes unread costs nothing there.
 """
 
 from typing import Any
@@ -26,19 +29,16 @@ from homeport.wire.events import (
     Turn,
 )
 from homeport.wire.faults import BAD_BODY, invalid_body
+from homeport.wire.openai_chat import ImageUrl, NamedChoice, NamedFunction
 
 Raw = msgspec.Raw
-
-
-class _ImageUrl(msgspec.Struct):
-    url: str
 
 
 class _Part(msgspec.Struct):
     type: str
     text: str | None = None
     refusal: str | None = None
-    image_url: _ImageUrl | str | None = None
+    image_url: ImageUrl | str | None = None
 
 
 class _Function(msgspec.Struct):
@@ -84,15 +84,6 @@ class _Format(msgspec.Struct):
     json_schema: _Schema | None = None
 
 
-class _Named(msgspec.Struct):
-    name: str
-
-
-class _Choice(msgspec.Struct):
-    type: str = "function"
-    function: _Named | None = None
-
-
 class _Template(msgspec.Struct):
     enable_thinking: bool | None = None
 
@@ -108,7 +99,7 @@ class _Chat(msgspec.Struct):
     top_k: int | None = None
     stop: str | list[str] | None = None
     tools: list[_Tool] | None = None
-    tool_choice: str | _Choice | None = None
+    tool_choice: str | NamedChoice | None = None
     parallel_tool_calls: bool | None = None
     response_format: _Format | None = None
     reasoning_effort: str | None = None
@@ -197,7 +188,7 @@ def _tool(tool: _Tool, path: str) -> Tool:
     )
 
 
-def _choice(choice: str | _Choice | None) -> ToolChoice | None:
+def _choice(choice: str | NamedChoice | None) -> ToolChoice | None:
     match choice:
         case None:
             return None
@@ -207,7 +198,7 @@ def _choice(choice: str | _Choice | None) -> ToolChoice | None:
             return ToolChoice("none")
         case "required":
             return ToolChoice("any")
-        case _Choice(function=_Named(name=name)):
+        case NamedChoice(function=NamedFunction(name=name)):
             return ToolChoice("named", name)
         case _:
             raise _bad("tool_choice", "only auto, none, required and a function are supported here")
@@ -265,7 +256,7 @@ def _part(part: _Part, path: str) -> Text | Image:
             return Text(text)
         case _Part(type="refusal", refusal=str(text)):
             return Text(text)
-        case _Part(type="image_url", image_url=_ImageUrl(url=url)):
+        case _Part(type="image_url", image_url=ImageUrl(url=url)):
             return Image(url)
         case _Part(type="image_url", image_url=str(url)):
             return Image(url)

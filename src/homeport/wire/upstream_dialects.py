@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from homeport.spec import EngineFacts, ModelFacts, UpstreamDialect
-from homeport.wire import anthropic_upstream, openai_chat, openai_chat_answer
+from homeport.wire import anthropic_upstream, openai_chat_answer, openai_chat_upstream
 from homeport.wire.events import Event, Request
 from homeport.wire.stream import EventDecoder
 
@@ -20,7 +20,7 @@ class Spoken(NamedTuple):
 SPOKEN: Final[Mapping[UpstreamDialect, Spoken]] = {
     "openai_chat": Spoken(
         "/v1/chat/completions",
-        openai_chat.encode,
+        openai_chat_upstream.encode,
         openai_chat_answer.Decoder,
         openai_chat_answer.decode_body,
     ),
