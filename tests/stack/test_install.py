@@ -11,6 +11,7 @@ import os
 import re
 import resource
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -115,6 +116,24 @@ def test_a_first_install(user: User) -> None:
     token = (user.services / "prometheus/metrics_token").read_text()
     assert token == user.values["HOMEPORT_METRICS_TOKEN"]
     assert told.endswith("next: homeport proxy start\n")
+
+
+def test_who_breaks_it_off_has_been_shown_the_key(user: User, tmp_path: Path) -> None:
+    pipe = tmp_path / "go"
+    os.mkfifo(pipe)
+    user.has_docker(FAKE)
+    env = {**user.env, "PIPE": str(pipe), "PATH": f"{user.env['PATH']}:{os.defpath}"}
+    with subprocess.Popen(
+        [*HOMEPORT, "install"], env=env, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        while process.stderr.readline() != "  gateway: building\n":
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        told = process.stderr.read()
+        assert process.wait(60) == 1
+    assert f"the key that clients need: {user.values['HOMEPORT_MASTER_KEY']}\n" in told
+    assert "Aborted" in told
 
 
 def test_secrets_are_long_and_never_the_same_twice(user: User, tmp_path: Path) -> None:
@@ -431,7 +450,7 @@ FAKE = """
 case "$*" in
   version*|"compose version"*) echo 26.1 ;;
   *"config --format=json") cat <<'END'
-{"services": {"gateway": {"build": {}}, "grafana": {"profiles": ["monitoring"]}}}
+{"name": "box", "services": {"gateway": {"build": {}}, "grafana": {"profiles": ["monitoring"]}}}
 END
   ;;
   *build*) echo "#1 [build 1/2] FROM python"; echo "#2 [build 2/2] RUN pip"; read line < "$PIPE" ;;

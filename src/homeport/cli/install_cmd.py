@@ -52,11 +52,15 @@ def install(add: tuple[str, ...], drop: tuple[str, ...], no_images: bool, as_jso
         tell=output.say,
     )
     _tell_files(done)
-    failed = [] if no_images else _images(layout, done)
-    if as_json:
-        output.data_json(_as_json(done, failed))
-    for each in failed:
-        output.stack_error(each)
+    failed: list[StackError] = []
+    try:
+        failed = [] if no_images else _images(layout, done)
+        if as_json:
+            output.data_json(_as_json(done, failed))
+        for each in failed:
+            output.stack_error(each)
+    finally:  # also when somebody has waited for images long enough
+        _tell_key(done)
     if failed:
         raise SystemExit(EXIT_FAILED)
     output.say(f"next: homeport proxy {'restart' if done.dropped else 'start'}")
@@ -75,7 +79,8 @@ def uninstall(volumes: bool, yes: bool, as_json: bool) -> None:
     layout = Layout.of(os.environ)
     docker = _docker(layout)
     if volumes and isinstance(docker, StackError):
-        raise StackError(f"{docker.message}, so that no data can be deleted", hint=docker.hint)
+        hint = "start it; without --volumes the files can be removed now"
+        raise StackError(f"no data can be deleted: {docker.message}", hint=hint)
     if volumes and not yes:
         _ask(removing.project(layout, os.environ))
     with output.Work() as work:
@@ -102,8 +107,11 @@ def _tell_files(done: stack.Installed) -> None:
         )
     for note in done.notes:
         output.say(f"  {note}")
+
+
+def _tell_key(done: stack.Installed) -> None:
     if done.new_key:
-        output.say(f"  the key that clients need: {done.new_key}")
+        output.say(f"the key that clients need: {done.new_key}")
         output.say("  (HOMEPORT_MASTER_KEY in services/.env; it is not shown again)")
 
 

@@ -122,10 +122,11 @@ def _install(
 def get_images(
     compose: Compose, profiles: Sequence[str], begin: Tell, step: Tell, now: Tell
 ) -> list[StackError]:
-    """Step 4: build what is built, pull the rest; return what could not be had. ``begin`` hears what is
-    begun, ``step`` what has come of it, ``now`` each line of Docker's."""
+    """Step 4: build what is built, pull the rest; return what could not be had. What all need
+    comes first. ``begin`` hears what is begun, ``step`` what has come of it, ``now`` each line of
+    Docker's."""
     failed = []
-    for service in compose.services(profiles):
+    for service in sorted(compose.services(profiles), key=lambda service: bool(service.profiles)):
         doing, done = ("building", "built") if service.is_built else ("pulling", "there")
         begun = time.monotonic()
         begin(f"  {service.name}: {doing}")
