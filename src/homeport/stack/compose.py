@@ -16,14 +16,15 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from subprocess import Popen
 from threading import Thread
-from typing import Any, Final
+from typing import Final
 from urllib.error import URLError
 from urllib.request import urlopen
 
 import msgspec
 
 from homeport.errors import StackError
-from homeport.stack import env_file, litellm_file, ports
+from homeport.stack import containers, env_file, litellm_file, ports
+from homeport.stack.containers import Container
 from homeport.stack.docker_client import Docker, failed
 from homeport.stack.proxy import (
     GATEWAY,
@@ -72,41 +73,6 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     profiles: tuple[str, ...]
     ports: tuple[int, ...]
     """On this machine."""
-
-
-class Container(msgspec.Struct, frozen=True, kw_only=True):
-    """A container of the stack, as ``docker inspect`` tells it."""
-
-    name: str
-    service: str
-    status: str
-    """``created``, ``running``, ``restarting``, ``exited``, ``dead``, …"""
-    health: str
-    """``healthy``, ``unhealthy``, ``starting``; empty where there is no check."""
-    exit_status: int
-    restarts: int
-    since: datetime | None
-    ports: tuple[str, ...]
-    wanted: str
-    """What ``start`` was told, as JSON."""
-    is_once: bool
-    """It does something once, and has ended then."""
-    last_check: str
-    """What its health check said last."""
-
-    @property
-    def is_up(self) -> bool:
-        if self.is_once:
-            return self.status == "exited" and self.exit_status == 0
-        return self.status == "running" and self.health in ("healthy", "")
-
-    @property
-    def has_failed(self) -> bool:
-        """It will not become healthy by itself. One that crashed for the first time may."""
-        crashed = self.restarts > 1 if self.status == "restarting" else self.status == "exited"
-        if self.is_once and self.exit_status == 0:
-            return False
-        return self.health == "unhealthy" or self.status == "dead" or crashed
 
 
 class Compose:
@@ -314,7 +280,10 @@ class Compose:
             if not there and said:  # images first
                 waiting(said[-1].strip())
             elif missing:
-                waiting("waiting for " + ", ".join(_named(n, there.get(n)) for n in missing))
+                waiting(
+                    "waiting for "
+                    + ", ".join(there[n].in_short if n in there else n for n in missing)
+                )
             time.sleep(LOOK_S)
 
     def _not_up(self, said: list[str]) -> StackError:
@@ -347,14 +316,14 @@ class Compose:
         self._check()
         there = {container.service: container for container in self._containers()}
         shown = [name for name, c in there.items() if not (c.is_once and c.is_up)]
-        members = [_member(there[name]) for name in sorted(shown, key=_gateway_first)]
+        members = [there[name].member for name in sorted(shown, key=_gateway_first)]
         if GATEWAY not in there:
             members.insert(0, Member(name=GATEWAY, state="stopped"))
         return Status(kind=self.kind, members=tuple(members))
 
     def health(self) -> Health:
         self._check()
-        checks = [_check(container) for container in self._containers()]
+        checks = [container.check for container in self._containers()]
         url = next(
             (
                 f"http://{c.ports[0]}"
@@ -393,8 +362,8 @@ class Compose:
         if not ids:
             return []
         with suppress(StackError):  # one has gone since
-            found = [_container(each) for each in self._docker.ask_json("inspect", *ids)]
-            return [container for container in found if container.service]
+            inspected = self._docker.ask_json("inspect", *ids)
+            return [found for each in inspected if (found := containers.container(each))]
         return []
 
     def _project(self) -> str:
@@ -427,75 +396,6 @@ def _told(wanted: Wanted) -> str:
     return "" if wanted == Wanted() else msgspec.json.encode(wanted).decode()
 
 
-def _container(found: Mapping[str, Any]) -> Container:
-    state, labels = found["State"], found["Config"]["Labels"] or {}
-    health = state.get("Health") or {}
-    published = found["NetworkSettings"]["Ports"] or {}
-    log = health.get("Log") or [{}]
-    when = state["StartedAt"] if state["Status"] == "running" else state["FinishedAt"]
-    oneoff = labels.get("com.docker.compose.oneoff") == "True"
-    return Container(
-        name=found["Name"].removeprefix("/"),
-        service="" if oneoff else labels.get("com.docker.compose.service", ""),
-        status=state["Status"],
-        health=health.get("Status", "").replace("none", ""),
-        exit_status=state["ExitCode"],
-        restarts=found["RestartCount"],
-        since=_time(when),
-        ports=tuple(
-            sorted(
-                {
-                    f"{b['HostIp']}:{b['HostPort']}"
-                    for each in published.values()
-                    for b in each or ()
-                }
-            )
-        ),
-        wanted=labels.get("homeport.wanted", ""),
-        is_once=labels.get("homeport.once") == "true",
-        last_check=str(log[-1].get("Output", "")).strip().rpartition("\n")[2],
-    )
-
-
-def _time(text: str) -> datetime | None:
-    """RFC 3339 with nanoseconds, which Python does not read; year 1 is Docker's word for never."""
-    if text.startswith("0001"):
-        return None
-    return datetime.strptime(text[:19], "%Y-%m-%dT%H:%M:%S").replace(tzinfo=UTC)
-
-
-def _member(container: Container) -> Member:
-    state: Any = {"running": "running", "created": "starting", "restarting": "died"}.get(
-        container.status, "died" if container.exit_status else "stopped"
-    )
-    if container.status == "running" and container.health == "starting":
-        state = "starting"
-    details = []
-    if container.restarts:
-        details.append(
-            f"restarted {container.restarts} times" if container.restarts > 1 else "restarted once"
-        )
-    if state == "died":
-        details.append(f"exit status {container.exit_status}")
-    if container.status == "running" and container.health == "unhealthy":
-        details.append(container.last_check)
-    health: Any = container.health or "unknown"
-    return Member(
-        name=container.service,
-        state=state,
-        health=health if container.status == "running" else "unknown",
-        since=container.since,
-        ports=container.ports,
-        detail="; ".join(filter(None, details)),
-    )
-
-
-def _check(container: Container) -> Check:
-    member = _member(container)
-    why = "" if container.is_up else member.detail or member.state
-    return Check(name=container.service, is_healthy=container.is_up, why=why)
-
-
 def _answers(url: str) -> Check:
     """Whether it is reached as clients reach it."""
     name = f"{GATEWAY} at {url}"
@@ -508,9 +408,3 @@ def _answers(url: str) -> Check:
 
 def _gateway_first(name: str) -> tuple[bool, str]:
     return not name.startswith(GATEWAY), name
-
-
-def _named(name: str, container: Container | None) -> str:
-    if container is None or container.status == "created":
-        return name
-    return f"{name} ({container.health or container.status})"
