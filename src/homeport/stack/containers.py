@@ -1,7 +1,7 @@
 """The stack's containers, as Docker tells of them (``docker inspect``), and what that means. Pure.
 
-Whose they are, and which service each one is, say the labels that Compose gives. The shapes are those of
-Docker's API 1.45 (Docker 26).
+Whose they are, and which service each one is, say the labels that Compose gives. The shapes are those
+of Docker's API 1.45 (Docker 26).
 """
 
 from collections.abc import Iterator, Mapping
