@@ -164,12 +164,14 @@ def test_a_key_of_the_environment_is_taken_and_not_shown(user: User) -> None:
 
 def test_what_is_in_env_stays_and_what_it_lacks_comes_behind(user: User) -> None:
     user.services.mkdir(parents=True)
+    user.services.chmod(0o755)
     mine = "# mine\nexport HOMEPORT_PORT='12345' # why\nMINE=\xff\n".encode("latin-1")
     (user.services / ".env").write_bytes(mine)
     user.install()
     now = (user.services / ".env").read_bytes()
     assert now.startswith(mine)
     assert user.values["HOMEPORT_PORT"] == "12345"
+    assert mode(user.services) == 0o700
     assert mode(user.services / ".env") == 0o600
 
 
@@ -337,8 +339,9 @@ def test_a_place_that_is_taken_changes_nothing(user: User) -> None:
 def like_anybody() -> None:
     """What may not be written cannot be written, by root neither (Linux, capabilities(7))."""
     if os.getuid() == 0:
-        drop_from_bounding_set, dac_override = 24, 1
-        assert ctypes.CDLL(None).prctl(drop_from_bounding_set, dac_override, 0, 0, 0) == 0
+        drop_from_bounding_set, dac_override, dac_read_search = 24, 1, 2
+        for capability in (dac_override, dac_read_search):
+            assert ctypes.CDLL(None).prctl(drop_from_bounding_set, capability, 0, 0, 0) == 0
 
 
 @pytest.mark.skipif(sys.platform != "linux" and os.getuid() == 0, reason="root may do anything")
@@ -372,6 +375,18 @@ def test_a_narrow_umask_leaves_what_containers_read_readable(user: User) -> None
         if path.name not in (".env", "models"):
             assert mode(path) == (0o755 if path.is_dir() else 0o644), path
     assert mode(user.services) == 0o700
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="everybody else's gateway runs as they do")
+def test_root_is_told_what_the_gateway_may_not_read(user: User) -> None:
+    user.install()
+    (user.home / "config.yaml").write_text("{}")
+    (user.home / "config.yaml").chmod(0o600)
+    user.home.chmod(0o700)
+    told = user.install()
+    for path in (user.home, user.home / "config.yaml"):
+        assert f"the gateway runs as user 10001, who may not read {path}: `chmod go+rX" in told
+    assert "may not read" not in user.install(env={"HOMEPORT_UID": "0"})
 
 
 def test_two_at_once_are_one_after_the_other(user: User) -> None:
@@ -563,6 +578,19 @@ def test_an_older_file_that_cannot_be_read_stops_it_before_anything_is_done(user
     (old / ".env").mkdir()
     told = user.install(status=1)
     assert told.startswith(f"error: {old / '.env'} of run-claude cannot be read: ")
+    assert not user.home.exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux" and os.getuid() == 0, reason="root may do anything")
+@pytest.mark.parametrize("name", [".config/run-claude", ".local/state/run-claude"])
+def test_an_older_folder_that_may_not_be_looked_into_stops_it(user: User, name: str) -> None:
+    has_older(user)
+    folder = user.folder / name
+    folder.chmod(0o600)
+    done = user.run("install", "--no-images", before=like_anybody)
+    folder.chmod(0o700)
+    assert done.returncode == 1
+    assert re.match(rf"error: {folder}/\S+ of run-claude cannot be read: Permission", done.stderr)
     assert not user.home.exists()
 
 

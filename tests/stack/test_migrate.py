@@ -126,7 +126,8 @@ def test_the_users_own_env_counts_more_than_that_of_the_stack(person: Person) ->
 def test_a_file_that_matters_and_cannot_be_read_stops_it(person: Person) -> None:
     (person.config / ".env").mkdir(parents=True)
     with pytest.raises(
-        StackError, match=r"\.env of run-claude cannot be read: .*\n.*hint: its keys"
+        StackError,
+        match=r"\.env of run-claude cannot be read: .*\n.*hint: what is in it would be lost",
     ):
         migrate.look(person.env)
 

@@ -262,6 +262,8 @@ def _write(layout: Layout, text: str, steps: list[Step], migrated: Migration | N
     sums = files_plan.sums(steps) | {files_plan.ENV: _env_sum(layout, data)}
     with Staged() as staged:
         staged.make(root, 0o700)
+        if not layout.manifest.exists():
+            root.chmod(0o700)  # if the user has made it, to put something there
         if migrated is not None:
             _stage_migrated(layout, migrated, staged)
         staged.add(layout.env_file, data, env_file.MODE)

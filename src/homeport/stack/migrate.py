@@ -100,7 +100,7 @@ def look(env: Mapping[str, str]) -> Old | None:
     """What there is of the old layout; None where there is nothing. Raises ``StackError`` for a file of
     the user's that is there and cannot be read: to go on without it would give clients another key."""
     config, state = _config_folder(env), _state_folder(env)
-    stacks = [folder for folder in (state / "dep", config / "services") if folder.is_dir()]
+    stacks = [folder for folder in (state / "dep", config / "services") if _is_folder(folder)]
     env_files = [
         (str(file), env_file.decoded(data))
         for file in (config / ".env", *(folder / ".env" for folder in stacks))
@@ -147,10 +147,21 @@ def _wanted(file: Path) -> bytes | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
-        raise StackError(
-            f"{file} of {NAME} cannot be read: {getattr(error, 'strerror', None) or error}",
-            hint="its keys would be lost: make it readable, or move it away; nothing was changed",
-        ) from None
+        raise _unreadable(file, error) from None
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError as error:  # what is above it may not be looked into
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: OSError | ValueError) -> StackError:
+    return StackError(
+        f"{path} of {NAME} cannot be read: {getattr(error, 'strerror', None) or error}",
+        hint="what is in it would be lost: make it readable, or move it away; nothing was changed",
+    )
 
 
 def _content(file: Path) -> bytes:
