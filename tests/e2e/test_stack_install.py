@@ -51,19 +51,21 @@ def test_a_whole_life(stack: Stack) -> None:
     services = stack.home / "services"
     services.mkdir(mode=0o700)
     override = services / "compose.override.yaml"
-    override.write_text(json.dumps({"services": {"grafana": {"image": NOWHERE}}}))
+    nowhere = dict.fromkeys(("grafana", "llama"), {"image": NOWHERE})
+    override.write_text(json.dumps({"services": nowhere}))
 
-    # An image that cannot be had.
-    said = stack.homeport("install", "--with", "monitoring", status=1).stderr
+    # Images that cannot be had.
+    said = stack.homeport("install", "--with", "monitoring", "--with", "llama", status=1).stderr
     assert "  gateway: built" in said
     assert "  timescaledb: there" in said
     assert "  prometheus: there" in said
     assert "  grafana: failed" in said
+    assert "  llama: failed" in said
     assert "error: the image of grafana could not be pulled: " in said
     assert "homeport install --without monitoring" in said
     assert "LITELLM_MASTER_KEY: it is homeport's master key, too" in said
     assert len(images(stack)) == 1
-    said = stack.homeport("install", "--without", "monitoring").stderr
+    said = stack.homeport("install", "--without", "monitoring", "--without", "llama").stderr
     assert said.endswith("next: homeport proxy restart\n")
 
     # Used, with the key that clients have had all the time.
