@@ -64,7 +64,7 @@ test-store: $(VENV)/.test ## run all that databases do, 50 000 records through a
 	@$(BIN)/python -m pytest --slow-store tests/store $(ARGS)
 
 test-containers: $(VENV)/.test ## run all that containers do, with a Docker that answers here
-	@$(BIN)/python -m pytest --slow-containers -m docker $(ARGS)
+	@$(BIN)/python -m pytest --slow-containers --litellm -m docker $(ARGS)
 
 test-mutations: $(VENV)/.test ## show that the tests of the translation fail when a rule is off
 	@$(BIN)/python -m tests.wire.mutate $(ARGS)
