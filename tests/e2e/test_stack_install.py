@@ -51,7 +51,7 @@ def test_a_whole_life(stack: Stack) -> None:
     services = stack.home / "services"
     services.mkdir(mode=0o700)
     override = services / "compose.override.yaml"
-    nowhere = dict.fromkeys(("grafana", "llama"), {"image": NOWHERE})
+    nowhere = {name: {"image": NOWHERE} for name in ("grafana", "llama")}
     override.write_text(json.dumps({"services": nowhere}))
 
     # Images that cannot be had.
