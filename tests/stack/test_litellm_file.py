@@ -102,6 +102,24 @@ def test_a_file_of_the_users_is_never_touched(text: str, layout: Layout) -> None
     assert layout.litellm_config.read_text("latin-1") == text
 
 
+def test_a_profile_has_its_say(layout: Layout) -> None:
+    profiles = layout.home / "profiles"
+    profiles.mkdir()
+    (profiles / "coding.yaml").write_text("models: {coder: {path: /models/coder.gguf}}\n")
+    assert "coder" not in (litellm_file.news(layout, {}) or "")
+    assert "coder" in (litellm_file.news(layout, {"HOMEPORT_PROFILE": "coding"}) or "")
+
+
+def test_it_is_removed_while_it_is_as_it_was_written(layout: Layout) -> None:
+    assert litellm_file.removed(layout) == ()
+    brought_up_to_date(layout)
+    assert litellm_file.removed(layout) == ("litellm_config.yaml",)
+    brought_up_to_date(layout)
+    layout.litellm_config.write_text(layout.litellm_config.read_text() + "# mine\n")
+    assert litellm_file.removed(layout) == ()
+    assert layout.litellm_config.exists()
+
+
 def test_a_config_yaml_with_errors_is_told(layout: Layout) -> None:
     (layout.home / "config.yaml").write_text("modles: {}\n")
     with pytest.raises(CollectedConfigError, match="modles"):

@@ -102,6 +102,20 @@ def write(layout: Layout, wanted: str) -> None:
         raise _trouble(layout, "written", error) from None
 
 
+def removed(layout: Layout) -> tuple[str, ...]:
+    """What of it was removed: a file that is ours. Raises ``StackError``."""
+    file = layout.litellm_config
+    try:
+        if not is_ours(file.read_text("utf-8", "replace")):
+            return ()
+        file.unlink()
+    except FileNotFoundError:
+        return ()
+    except OSError as error:
+        raise _trouble(layout, "removed", error) from None
+    return (file.name,)
+
+
 def _reader(values: Mapping[str, str]) -> tuple[int, int]:
     """Whom the container runs as."""
     uid, gid = (values.get(name, "") for name in ("HOMEPORT_UID", "HOMEPORT_GID"))

@@ -7,7 +7,8 @@
 4. ``.env`` stays while there is data: the database's password is in it. So it does where Docker cannot
    be asked whether there is any.
 
-``config.yaml`` and all else beside ``services/`` is the user's, and not looked at.
+``litellm_config.yaml`` goes while it is as it was written; ``config.yaml`` and all else beside
+``services/`` is the user's, and not looked at.
 """
 
 import os
@@ -20,7 +21,7 @@ import msgspec
 
 from homeport.config import load
 from homeport.errors import StackError
-from homeport.stack import env_file, files_plan, remains
+from homeport.stack import env_file, files_plan, litellm_file, remains
 from homeport.stack.alone import alone
 from homeport.stack.background import Background
 from homeport.stack.docker_client import Docker
@@ -85,6 +86,7 @@ def uninstall(
             in_use = remains.remove(docker, found, tell, volumes=volumes)
         env_kept = layout.env_file.is_file() and _may_have_data(found, volumes)
         files = _remove_files(layout, env_kept)
+        others = litellm_file.removed(layout)
     there = found or remains.NOTHING
     return Uninstalled(
         services=str(layout.services),
@@ -94,7 +96,7 @@ def uninstall(
         images_kept=(*in_use, *there.pulled),
         volumes=there.volumes if volumes else (),
         volumes_kept=() if volumes else there.volumes,
-        files=files.gone,
+        files=(*files.gone, *others),
         files_kept=_folded(files.kept),
         env_kept=env_kept,
         no_docker=docker.message if isinstance(docker, StackError) else "",
