@@ -1,0 +1,223 @@
+"""One request and its answer on a connection of our own: how the answer is framed, and clients that
+leave or do not read."""
+
+import asyncio
+from typing import Any, cast
+
+import pytest
+
+from homeport.server.exchange import FAILED
+from homeport.server.http import LINE, Line
+from tests.server.bare_connection import (
+    GET,
+    POST,
+    Answers,
+    Client,
+    body_of,
+    early,
+    echo,
+    is_closed,
+    is_writable,
+    piece,
+    start,
+    stream,
+    turn,
+)
+
+# --- framing of answers -------------------------------------------------------------------------
+
+
+async def test_stream() -> None:
+    client = Client(stream)
+    assert await client.told(POST) == (
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n"
+    )
+    assert client.wire.writes[0].endswith(b"one\r\n"), "the head does not leave by itself"
+
+
+async def test_http_1_0_streams_until_close() -> None:
+    client = Client(stream)
+    head, _, body = (await client.told(GET.replace(b"1.1", b"1.0"))).partition(b"\r\n\r\n")
+    assert (head, body) == (b"HTTP/1.1 200 OK\r\nconnection: close", b"onetwo")
+    assert is_closed(client)
+
+
+@pytest.mark.parametrize(
+    "request_", [GET.replace(b"1.1", b"1.0"), GET.replace(b"host", b"connection: close\r\nhost")]
+)
+async def test_connection_that_shall_close(request_: bytes) -> None:
+    client = Client(echo)
+    said = await client.told(request_)
+    assert b"\r\nconnection: close\r\n" in said
+    assert is_closed(client)
+
+
+@pytest.mark.parametrize("app", [echo, stream])
+async def test_head_has_no_body(app: Answers) -> None:
+    client = Client(app)
+    said = await client.told(GET.replace(b"GET", b"HEAD"), GET)
+    head, _, rest = said.partition(b"\r\n\r\n")
+    assert (b"content-length: " in head) == (app is echo)
+    assert rest.startswith(b"HTTP/1.1 200 OK")
+
+
+@pytest.mark.parametrize("status", [204, 304])
+async def test_answers_without_a_body(status: int) -> None:
+    async def empty(scope: Any, receive: Any, send: Any) -> None:
+        await send(start(status))
+        await send(piece(b""))
+
+    client = Client(empty)
+    said = await client.told(GET, GET)
+    assert said.count(b"\r\n\r\n") == 2
+    assert b"chunked" not in said
+    assert said.endswith(b"\r\n\r\n")
+
+
+@pytest.mark.parametrize("value", [b"a\r\nb: c", b"a\nb", b"a\rb", b"a\0b"])
+async def test_line_break_in_a_header_never_leaves(
+    value: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def wrong(scope: Any, receive: Any, send: Any) -> None:
+        await send(start(200, (b"x", value)))
+
+    client = Client(wrong)
+    assert await client.told(GET) == FAILED
+    assert is_closed(client)
+    assert "a line break" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("said", [b"", b"four", b"longer"])
+async def test_length_that_is_not_kept(said: bytes) -> None:
+    async def wrong(scope: Any, receive: Any, send: Any) -> None:
+        await send(start(200, (b"content-length", b"5")))
+        await send(piece(said))
+
+    client = Client(wrong)
+    await client.told(GET)
+    assert is_closed(client)
+    assert said not in client.wire.sent or not said
+
+
+@pytest.mark.parametrize("begun", [False, True])
+async def test_application_that_fails(begun: bool) -> None:
+    async def fails(scope: Any, receive: Any, send: Any) -> None:
+        if begun:
+            await send(start())
+            await send(piece(b"one", more=True))
+        raise ValueError
+
+    client = Client(fails)
+    said = await client.told(GET)
+    assert is_closed(client)
+    assert said.endswith(b"one\r\n") if begun else said == FAILED
+    assert client.wire.is_aborted == begun
+
+
+async def test_nothing_is_sent_after_the_end() -> None:
+    errors: list[Exception] = []
+
+    async def talkative(scope: Any, receive: Any, send: Any) -> None:
+        await early(scope, receive, send)
+        assert await receive() == {"type": "http.disconnect"}
+        try:
+            await send(piece(b"more"))
+        except RuntimeError as error:
+            errors.append(error)
+
+    client = Client(talkative)
+    assert (await client.told(GET)).endswith(b"no") or errors
+    assert len(errors) == 1
+
+
+# --- clients that leave or do not read ----------------------------------------------------------
+
+
+async def test_client_that_leaves_while_it_is_waited_for() -> None:
+    messages: list[dict[str, Any]] = []
+
+    async def waits(scope: Any, receive: Any, send: Any) -> None:
+        await body_of(receive)
+        messages.append(await receive())
+        await send(start())
+        await send(piece(b"into the void"))
+
+    client = Client(waits)
+    await client.feed(POST)
+    client.leave()
+    assert await client.done() == b""
+    assert messages == [{"type": "http.disconnect"}]
+
+
+async def test_send_waits_while_the_client_does_not_read() -> None:
+    client = Client(stream)
+    client.connection.pause_writing()
+    await client.feed(POST)
+    assert client.wire.sent == b""
+    client.connection.resume_writing()
+    assert (await client.done()).endswith(b"0\r\n\r\n")
+
+
+async def test_client_that_never_reads_and_leaves() -> None:
+    client = Client(stream)
+    client.connection.pause_writing()
+    await client.feed(POST)
+    client.leave()
+    assert await client.done() == b""
+
+
+async def test_waiting_writer_may_be_cancelled() -> None:
+    client = Client(stream)
+    client.connection.pause_writing()
+    await client.feed(POST)
+    (task,) = client.tasks
+    task.cancel()
+    await turn()
+    client.connection.resume_writing()
+    assert is_closed(client)
+
+
+async def test_line() -> None:
+    """A relay's way: pieces at once, whether they may be sent, and being told of the end."""
+    lines: list[Line] = []
+    left: list[bool] = []
+    go = asyncio.Event()
+
+    async def relay(scope: Any, receive: Any, send: Any) -> None:
+        line = cast(Line, scope["extensions"][LINE])
+        lines.append(line)
+        line.when_left(lambda: left.append(True))
+        await send(start())
+        await go.wait()
+
+    client = Client(relay)
+    client.connection.data_received(GET)
+    await asyncio.sleep(0)
+    (line,) = lines
+    assert is_writable(line)
+    line.push(b"one")
+    assert client.wire.writes[0].endswith(b"\r\n\r\n3\r\none\r\n"), "with the head"
+    client.connection.pause_writing()
+    assert not is_writable(line)
+    client.leave()
+    assert left == [True]
+    assert is_writable(line), "into the void"
+    line.push(b"two")
+    line.when_left(lambda: left.append(False))
+    await turn()
+    assert left == [True, False], "too late is told as well"
+    go.set()
+    assert b"two" not in await client.done()
+
+
+async def test_leaving_after_the_answer_is_no_news() -> None:
+    left: list[bool] = []
+
+    async def watchful(scope: Any, receive: Any, send: Any) -> None:
+        scope["extensions"][LINE].when_left(lambda: left.append(True))
+        await early(scope, receive, send)
+
+    client = Client(watchful)
+    await client.told(GET)
+    client.leave()
+    assert left == []
