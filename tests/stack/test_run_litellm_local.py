@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "scripts/run-litellm-local"
 STUB = """#!/bin/sh
 printf '%s\\n' "${0##*/}" "$@"
-env | grep -E '^(LITELLM|ODD|TRICK|BARE|OPENAI)' | sort
+env | grep -E '^(LITELLM|ODD|TRICK|BARE|OPENAI|HOMEPORT_URL|PYTHONPATH)' | sort
 """
 ENV_FILE = """\
 # LITELLM_OFF=1
@@ -76,9 +76,12 @@ def test_by_uvx_in_the_version_that_homeport_pins(folder: Folder) -> None:
         *("--host", "127.0.0.1", "--port", "4545"),
         *("--config", str(folder.config / "litellm_config.yaml"), "--detailed_debug", "two words"),
         "BARE=a=b#c",
+        "HOMEPORT_URL=http://127.0.0.1:11899",
+        "HOMEPORT_URL_V1=http://127.0.0.1:11899/v1",
         'LITELLM_MASTER_KEY=sk-$not "expanded"',
         "LITELLM_PORT=4545",
         'ODD_KEY=two words "quoted" # no comment',
+        f"PYTHONPATH={folder.config}/services/litellm",
         "TRICK=$(touch executed)`touch executed`",
     ]
     assert "without homeport's lock" in done.stderr
@@ -95,7 +98,7 @@ def test_the_locked_one_where_it_is_installed(folder: Folder) -> None:
     assert folder.run().stdout.startswith("uvx\n"), "an installation that was broken off"
     (place / "installed").touch()
     said = folder.run().stdout.splitlines()
-    assert said[:3] == ["python", "-I", str(place / "bin/litellm")]
+    assert said[:3] == ["python", "-s", str(place / "bin/litellm")]
 
 
 def test_the_environment_wins_over_the_file(folder: Folder) -> None:
