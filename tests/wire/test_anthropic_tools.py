@@ -1,5 +1,5 @@
-"""The tools of Anthropic requests: typed ones, changes in mid-conversation, and the official SDK's own
-list of blocks and tools, none of which may be without an answer."""
+"""The tools of Anthropic requests: typed ones, changes in mid-conversation, how they are sent and chosen,
+and the official SDK's own list of blocks and tools, none of which may be without an answer."""
 
 import json
 import typing
@@ -10,10 +10,12 @@ import anthropic.types as stable
 import anthropic.types.beta as beta
 import pytest
 
+from homeport.engines import llamacpp, mlx, vllm
+from homeport.wire import anthropic, openai_chat_upstream
 from homeport.wire.anthropic import BLOCKS, REFUSED
 from homeport.wire.anthropic_tools import SERVER_TOOLS
 from homeport.wire.client_tools import CLIENT_TOOLS, NO_SCREEN
-from tests.wire.test_anthropic_request import SCHEMA, TEXT, refused, sent
+from tests.wire.anthropic_support import MODEL, SCHEMA, TEXT, TOOL, refused, result, sent
 
 
 def tool(name: str, **fields: Any) -> dict[str, Any]:
@@ -266,3 +268,125 @@ def test_the_conversation_begins_behind_the_last_compaction() -> None:
     wrong = refused([compaction("x", tool_changes=5)])
     assert wrong.param == "messages.0.content.0.tool_changes"
     assert refused([compaction(5)]).param == "messages.0.content.0.content"  # type: ignore[arg-type]
+
+
+# --------------------------------------------------------------------------- sent, and chosen
+
+
+@pytest.mark.row("3.1 tools, custom")
+def test_tools_keep_name_description_schema_and_strict() -> None:
+    [tool] = sent(tools=[{**TOOL, "type": "custom", "strict": True, "cache_control": {}}])["tools"]
+    function = {"name": "f", "description": "does f", "parameters": SCHEMA, "strict": True}
+    assert tool == {"type": "function", "function": function}
+
+
+@pytest.mark.row("3.1 tools, custom")
+def test_schemas_lose_bounds_and_strict_for_llama_cpp() -> None:
+    [tool] = sent(engine=llamacpp.FACTS, tools=[{**TOOL, "strict": True}])["tools"]
+    assert tool["function"]["parameters"]["properties"] == {"x": {"type": "string"}}
+    assert "strict" not in tool["function"]
+
+
+@pytest.mark.row("3.1 tools, custom")
+def test_schemas_travel_as_the_bytes_that_the_client_sent() -> None:
+    raw = '{"type":"object","properties":{"z":{"const":1.50},"a":{}}}'
+    body = (
+        '{"model":"m","max_tokens":1,"messages":[{"role":"user","content":"q"}],'
+        '"tools":[{"name":"f","input_schema":%s}]}'
+    )
+    encoded = openai_chat_upstream.encode(
+        anthropic.decode((body % raw).encode()), vllm.FACTS, MODEL
+    )
+    assert raw.encode() in encoded
+
+
+@pytest.mark.row("3.1 tools, run by Anthropic")
+def test_server_tools_are_dropped_unless_only_they_could_be_called() -> None:
+    search = {"type": "web_search_20250305", "name": "web_search"}
+    assert "tools" not in sent(tools=[search])
+    assert len(sent(tools=[search, TOOL])["tools"]) == 1
+    fetch = {"type": "web_fetch_20250910", "name": "web_fetch"}
+    assert refused(tools=[fetch], tool_choice={"type": "any"}).param == "tools"
+
+
+@pytest.mark.row("3.1 defer_loading", "3.1 tool_reference")
+def test_deferred_tools_are_hidden_until_named_and_then_stand_at_the_end() -> None:
+    def tool(name: str, **fields: Any) -> dict[str, Any]:
+        return {"name": name, "input_schema": SCHEMA, **fields}
+
+    tools = [tool("a"), tool("d1", defer_loading=True), tool("d2", defer_loading=True), tool("b")]
+    used = {"type": "tool_use", "id": "a", "name": "ToolSearch", "input": {}}
+    found = [{"type": "tool_reference", "tool_name": n} for n in ("d2", "unknown", "d1", "d2")]
+    turns: list[dict[str, Any]] = [
+        {"role": "user", "content": "q"},
+        {"role": "assistant", "content": [used]},
+        {"role": "user", "content": [result(found)]},
+    ]
+
+    def names(*messages: dict[str, Any]) -> list[str]:
+        return [t["function"]["name"] for t in sent(list(messages), tools=tools)["tools"]]
+
+    assert names(turns[0]) == ["a", "b"]
+    assert names(*turns) == ["a", "b", "d2", "d1"]
+
+
+@pytest.mark.parametrize(
+    ("tool", "param"),
+    [
+        ({"input_schema": {}}, "name"),
+        ({"name": "f"}, "input_schema"),
+        ({"name": "f", "input_schema": "x"}, "input_schema"),
+        ({"name": "f", "input_schema": []}, "input_schema"),
+        ({"name": "computer", "type": "computer_20251124"}, "type"),
+    ],
+)
+def test_bad_tools_are_named(tool: dict[str, Any], param: str) -> None:
+    assert refused(tools=[TOOL, tool]).param == f"tools.1.{param}"
+
+
+@pytest.mark.row("3.1 tool_choice auto, any, none", "3.1 tool_choice … tool")
+@pytest.mark.parametrize(
+    ("choice", "expected"),
+    [
+        ({"type": "auto"}, "auto"),
+        ({"type": "any"}, "required"),
+        ({"type": "none"}, "none"),
+        ({"type": "tool", "name": "f"}, {"type": "function", "function": {"name": "f"}}),
+        (None, "auto"),  # TensorRT-LLM's default was "none"
+    ],
+)
+def test_tool_choice(choice: Any, expected: Any) -> None:
+    fields = {"tool_choice": choice} if choice else {}
+    assert sent(tools=[TOOL], **fields)["tool_choice"] == expected
+
+
+@pytest.mark.row("3.1 tool_choice … tool")
+def test_a_named_tool_for_llama_cpp_is_that_tool_alone_and_required() -> None:
+    tools = [{**TOOL, "name": "g"}, TOOL]
+    body = sent(engine=llamacpp.FACTS, tools=tools, tool_choice={"type": "tool", "name": "f"})
+    assert [t["function"]["name"] for t in body["tools"]] == ["f"]
+    assert body["tool_choice"] == "required"
+
+
+@pytest.mark.row("3.1 tool_choice … none, engine ignores tool_choice")
+def test_an_engine_that_cannot_be_told_none_does_not_see_the_tools() -> None:
+    body = sent(engine=mlx.FACTS, tools=[TOOL], tool_choice={"type": "none"})
+    assert "tools" not in body
+    assert (
+        len(sent(engine=llamacpp.FACTS, tools=[TOOL], tool_choice={"type": "none"})["tools"]) == 1
+    )
+
+
+@pytest.mark.row("3.1 tool_choice … tool")
+def test_bad_tool_choices() -> None:
+    unknown = refused(tools=[TOOL], tool_choice={"type": "tool", "name": "nope"})
+    assert unknown.param == "tool_choice"
+    assert refused(tools=[TOOL], tool_choice={"type": "tool"}).param == "tool_choice.name"
+
+
+@pytest.mark.row("3.1 disable_parallel_tool_use")
+def test_disable_parallel_tool_use() -> None:
+    choice = {"type": "auto", "disable_parallel_tool_use": True}
+    assert sent(tools=[TOOL], tool_choice=choice)["parallel_tool_calls"] is False
+    assert "parallel_tool_calls" not in sent(tools=[TOOL])
+    assert "parallel_tool_calls" not in sent(engine=mlx.FACTS, tools=[TOOL], tool_choice=choice)

@@ -28,10 +28,7 @@ from homeport.wire.stream import FromChat
 from tests.server.fakes import READY, World
 from tests.support import responses_grammar
 from tests.support.asgi import ask
-from tests.wire.cases import anthropic_stream
-from tests.wire.responses_support import MODEL, decoded, responses_stream
-from tests.wire.test_anthropic_answer import answer, function
-from tests.wire.test_anthropic_request import (
+from tests.wire.anthropic_support import (
     TEXT,
     TOOL,
     after_call,
@@ -41,6 +38,9 @@ from tests.wire.test_anthropic_request import (
     sent,
     user_content,
 )
+from tests.wire.cases import anthropic_stream
+from tests.wire.responses_support import MODEL, decoded, responses_stream
+from tests.wire.test_anthropic_answer import answer, function
 
 ENDPOINT = Endpoint(base_url="http://x/v1", engine=EngineFacts(), model=ModelFacts(name="m"))
 
