@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from homeport.stack.boot_plan import EXIT_CONFIG
+from homeport.stack.boot.plan import EXIT_CONFIG
 from tests.e2e.dialects import ANTHROPIC, BOTH, Dialect
 from tests.e2e.raw_client import ask
 from tests.e2e.test_claude_code import SMALL_MODEL, assert_good_run

@@ -13,8 +13,8 @@ import click
 
 from homeport.cli import output
 from homeport.cli.serve_cmd import set_up_logs
-from homeport.stack import boot_init, boot_look
-from homeport.stack.boot_plan import Member, Plan
+from homeport.stack.boot import init, look
+from homeport.stack.boot.plan import Member, Plan
 
 
 @click.command()
@@ -32,20 +32,20 @@ def boot(*, check: bool, as_json: bool) -> None:
     if as_json and not check:
         raise click.UsageError("--json goes with --check")
     if check:
-        tell(boot_look.planned(os.environ), as_json)
+        tell(look.planned(os.environ), as_json)
         return
-    if boot_init.needs_init():
-        boot_init.split_off()
+    if init.needs_init():
+        init.split_off()
     sys.exit(run(os.environ))
 
 
 def run(env: Mapping[str, str]) -> int:
-    from homeport.stack.boot import Chain  # heavy
+    from homeport.stack.boot.chain import Chain  # heavy
     from homeport.upstream import Client
 
     set_up_logs("warning")
-    plan = boot_look.planned(env)
-    boot_look.prepare(plan, env)
+    plan = look.planned(env)
+    look.prepare(plan, env)
     narrator = BootNarrator()
     narrator.key(plan, env)
 
@@ -61,7 +61,7 @@ def run(env: Mapping[str, str]) -> int:
 
 def tell(plan: Plan, as_json: bool) -> None:
     if as_json:
-        output.data_json(boot_look.told(plan))
+        output.data_json(look.told(plan))
         return
     for number, member in enumerate(plan.members, 1):
         output.data(f"{number}. {member.title} on port {member.port}")
@@ -87,10 +87,10 @@ class BootNarrator:
         self._members: dict[str, Member] = {}
 
     def key(self, plan: Plan, env: Mapping[str, str]) -> None:
-        file = boot_look.state_folder(env) / boot_look.KEY_FILE
+        file = look.state_folder(env) / look.KEY_FILE
         match plan.key_from:
             case "new":
-                self._say(f"made a master key, which clients need: {boot_look.client_key(plan)}")
+                self._say(f"made a master key, which clients need: {look.client_key(plan)}")
                 self._say(f"it is kept in {file}, and not shown again")
             case "saved":
                 self._say(f"clients need the master key in {file}")

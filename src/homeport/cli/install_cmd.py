@@ -9,14 +9,14 @@ import click
 from homeport.cli import output
 from homeport.errors import StackError
 from homeport.runtime.nvml import Cards
-from homeport.stack import install as stack
-from homeport.stack import uninstall as removing
-from homeport.stack.compose import Compose
-from homeport.stack.docker_client import Docker
-from homeport.stack.files_plan import Step
+from homeport.stack.containers.compose import Compose
+from homeport.stack.containers.docker_client import Docker
+from homeport.stack.installing import install as stack
+from homeport.stack.installing import uninstall as removing
+from homeport.stack.installing.files_plan import Step
+from homeport.stack.installing.migrate import Migration
+from homeport.stack.installing.uninstall import Uninstalled
 from homeport.stack.layout import Layout
-from homeport.stack.migrate import Migration
-from homeport.stack.uninstall import Uninstalled
 
 EXIT_FAILED: Final = 1
 SERVICES: Final = click.Choice(stack.PROFILES)

@@ -3,13 +3,13 @@
 import shutil
 from collections.abc import Mapping
 
-from homeport.stack.background import Background
+from homeport.stack.background.process import Background
+from homeport.stack.background.unit import Unit
 from homeport.stack.choosing import Choice, Facts, choice
-from homeport.stack.compose import Compose
-from homeport.stack.docker_client import Docker
+from homeport.stack.containers.compose import Compose
+from homeport.stack.containers.docker_client import Docker
 from homeport.stack.layout import Layout
 from homeport.stack.proxy import Proxy
-from homeport.stack.unit import Unit
 
 
 def chosen(env: Mapping[str, str], *, wants_local: bool = False) -> tuple[Proxy, Choice]:

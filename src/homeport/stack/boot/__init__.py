@@ -1,0 +1,1 @@
+"""The chain that a container boots: llama-server, LiteLLM, the gateway."""

@@ -1,0 +1,411 @@
+"""The stack in containers, behind the face of ``stack.proxy``: Docker Compose does it, we watch.
+
+``docker compose up`` starts databases first and waits for them; who waits at a terminal wants to know
+for what. So it runs beside us, while we look at the containers and tell. What a container is and how it
+is, Docker itself is asked (``docker inspect``), by the labels that Compose gives.
+
+A container that runs is never replaced by ``start``: Compose is asked first what it would do
+(``--dry-run``), and only Compose knows whether settings and image are still those.
+"""
+
+import json
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from subprocess import Popen
+from threading import Thread
+from typing import Final
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import msgspec
+
+from homeport.errors import StackError
+from homeport.stack import env_file, ports
+from homeport.stack.containers import litellm_file
+from homeport.stack.containers.docker_client import Docker, failed
+from homeport.stack.containers.inspected import Container, container
+from homeport.stack.proxy import (
+    GATEWAY,
+    Check,
+    Health,
+    Kind,
+    Member,
+    Started,
+    Status,
+    Tell,
+    Wanted,
+)
+
+DATABASE: Final = "timescaledb"
+DATABASES: Final = (DATABASE, "litellm-database")
+"""What is left out without one."""
+LOOK_S: Final = 0.25
+"""How often we look at containers that start."""
+TELL_S: Final = 10.0
+"""How often it is said again what is waited for."""
+START_S: Final = 20 * 60.0
+"""For all to be healthy: a big model's file may have to be read from a slow disk."""
+WORDS_OF_LOGS: Final = 30
+
+PORTS: Final = {
+    GATEWAY: "HOMEPORT_PORT",
+    "litellm": "LITELLM_PORT",
+    "llama": "LLAMA_PORT",
+    "prometheus": "PROMETHEUS_PORT",
+    "grafana": "GRAFANA_PORT",
+}
+"""The variable of ``.env`` that says where a service is reached on this machine."""
+
+
+_RECREATE: Final = re.compile(r"Container (\S+)\s+Recreate$")
+"""In what a dry run says."""
+_DEPENDENCY: Final = re.compile(r"dependency failed to start: container (\S+) ")
+
+
+class Service(msgspec.Struct, frozen=True, kw_only=True):
+    """One service of the compose file, as Compose reads it."""
+
+    name: str
+    image: str
+    is_built: bool
+    profiles: tuple[str, ...]
+    ports: tuple[int, ...]
+    """On this machine."""
+
+
+class Compose:
+    """See ``stack.proxy.Proxy``. Every call raises ``StackError`` where Docker does not answer."""
+
+    kind: Kind = "containers"
+
+    def __init__(self, docker: Docker) -> None:
+        self._docker, self._layout = docker, docker.layout
+
+    # ------------------------------------------------------------------- images
+
+    def services(self, profiles: Sequence[str] | None = None) -> list[Service]:
+        """The services of these profiles; None takes those that ``.env`` has chosen."""
+        words = [word for name in profiles or () for word in ("--profile", name)]
+        env = None if profiles is None else {"COMPOSE_PROFILES": ""}
+        read = json.loads(
+            "\n".join(self._docker.composed(*words, "config", "--format=json", env=env))
+        )
+        return [
+            Service(
+                name=name,
+                image=service.get("image") or f"{read['name']}-{name}",
+                is_built="build" in service,
+                profiles=tuple(service.get("profiles", ())),
+                ports=tuple(int(port["published"]) for port in service.get("ports", ())),
+            )
+            for name, service in read["services"].items()
+        ]
+
+    def get_image(self, service: Service, tell: Tell) -> None:
+        """Build or pull it, and tell how it goes on. Raises ``StackError``."""
+        words = (
+            ("--progress", "plain", "build")
+            if service.is_built
+            else ("pull", "--policy", "missing")
+        )
+        said: list[str] = []
+        with self._docker.compose("--profile", "*", *words, service.name) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                said.append(line.rstrip())
+                tell(f"{service.name}: {said[-1]}")
+        if process.returncode:
+            what = "built" if service.is_built else "pulled"
+            hint = "try again: `homeport install`"
+            if service.profiles:
+                hint += f"; to do without it: `homeport install --without {service.profiles[0]}`"
+            raise failed(f"the image of {service.name} could not be {what}", said, hint)
+
+    # ------------------------------------------------------------------- start and stop
+
+    def start(self, wanted: Wanted, tell: Tell) -> Started:
+        self._check()
+        return self._start(wanted, tell, cuts_off=False)
+
+    def restart(self, wanted: Wanted | None, tell: Tell) -> Started:
+        self._check()
+        self.services()  # a compose file with errors stops nothing
+        if wanted is None:
+            ran = next((c.wanted for c in self._containers() if c.service == GATEWAY), "")
+            wanted = msgspec.json.decode(ran, type=Wanted) if ran else Wanted()
+        if any(service.name == litellm_file.SERVICE for service in self.services()):
+            litellm_file.news(self._layout, self._env(wanted))
+        self.stop(tell)
+        return self._start(wanted, tell, cuts_off=True)
+
+    def _start(self, wanted: Wanted, tell: Tell, *, cuts_off: bool) -> Started:
+        services = [s for s in self.services() if not (wanted.no_db and s.name in DATABASES)]
+        without = [s.name for s in services if s.profiles and not self._can_have_image(s, tell)]
+        services = [service for service in services if service.name not in without]
+        up = ("up", "--detach", *["--no-deps"] * wanted.no_db)
+        names = [service.name for service in services]
+        env = self._env(wanted)
+        there = {container.service: container for container in self._containers()}
+        if not cuts_off:
+            self._refuse_others({name: there[name] for name in names if name in there}, wanted, env)
+        if litellm_file.SERVICE in names:
+            self._configure_litellm(there, env)
+        if all(there.get(name) and there[name].is_up for name in names):
+            return Started(url=self._url(services), was_running=True, without=tuple(without))
+        self._check_ports(services, there)
+        begun = datetime.now(UTC)
+        with self._docker.compose(*up, *names, env=env) as process:
+            self._wait(names, process, begun, tell)
+        return Started(url=self._url(services), was_running=False, without=tuple(without))
+
+    def _can_have_image(self, service: Service, tell: Tell) -> bool:
+        """Of one that is not needed: what cannot be had does not keep the others away."""
+        if self._docker.has_image(service.image):
+            return True
+        tell(f"{'building' if service.is_built else 'pulling'} the image of {service.name}")
+        try:
+            self.get_image(service, lambda _: None)
+        except StackError as error:
+            tell(str(error))
+            return False
+        return True
+
+    def stop(self, tell: Tell, *, stop_db: bool = False) -> bool:
+        self._check()
+        there = [c for c in self._containers() if stop_db or c.service != DATABASE]
+        if not there:
+            return False
+        running = [c.service for c in there if c.status in ("running", "restarting")]
+        if running:
+            tell(f"stopping {', '.join(running)}; requests under way have 30 s")
+        if stop_db:
+            self._docker.composed("--profile", "*", "down", "--remove-orphans")
+        else:
+            names = [container.service for container in there]
+            self._docker.composed("--profile", "*", "rm", "--stop", "--force", *names)
+        return bool(running)
+
+    def _check(self) -> None:
+        if not self._layout.is_installed:
+            raise StackError(
+                f"the stack is not installed: there is no {self._layout.compose_file}",
+                hint="`homeport install` writes it; `homeport proxy start --local` needs no containers",
+            )
+        self._docker.check()
+
+    def _env(self, wanted: Wanted) -> dict[str, str]:
+        """What is different for this run; the rest is in ``.env``."""
+        if wanted == Wanted():
+            return {}
+        env = {"HOMEPORT_WANTED": _told(wanted)}
+        if wanted.profile is not None:
+            env["HOMEPORT_PROFILE"] = wanted.profile
+        if wanted.debug:
+            env["HOMEPORT_LOG_LEVEL"] = "debug"
+        if wanted.no_db:
+            env |= {"HOMEPORT_STORE_URL": "off", "LITELLM_DATABASE_URL": ""}
+        return env
+
+    def _configure_litellm(self, there: Mapping[str, Container], env: Mapping[str, str]) -> None:
+        """Raises ``StackError`` when one runs by what ``config.yaml`` said before."""
+        news = litellm_file.news(self._layout, env)
+        if news is None:
+            return
+        container = there.get(litellm_file.SERVICE)
+        if container is not None and container.status == "running":
+            raise StackError(
+                "litellm runs already, and config.yaml has other models for it now",
+                hint="to take them up: `homeport proxy restart`",
+            )
+        litellm_file.write(self._layout, news)
+
+    def _refuse_others(
+        self, there: Mapping[str, Container], wanted: Wanted, env: Mapping[str, str]
+    ) -> None:
+        """Raises ``StackError`` when a container that runs would be replaced."""
+        running = [container for container in there.values() if container.status == "running"]
+        if not running:
+            return
+        if wanted.no_db:  # Compose only tells of all services together
+            others = [c for c in running if c.service == GATEWAY and c.wanted != _told(wanted)]
+        else:
+            plan = self._docker.composed("create", "--dry-run", *there, env=env)
+            replaced = {match[1] for line in plan if (match := _RECREATE.search(line))}
+            others = [container for container in running if container.name in replaced]
+        if others:
+            raise StackError(
+                f"{others[0].service} runs already, with other settings or of another image",
+                hint="to take up the new ones: `homeport proxy restart`",
+            )
+
+    def _check_ports(self, services: list[Service], there: Mapping[str, Container]) -> None:
+        for service in services:
+            if service.name in there and there[service.name].status == "running":
+                continue
+            for port in service.ports:
+                if holder := ports.holder(port):
+                    variable = PORTS.get(service.name, "its port")
+                    raise StackError(
+                        f"port {port} of {service.name} is taken by {holder}",
+                        hint=f"stop that, or set {variable} in {self._layout.env_file}",
+                    )
+
+    def _wait(self, names: list[str], process: Popen[str], begun: datetime, tell: Tell) -> None:
+        """Until all are healthy, or one will not be. Containers are judged by what happened since
+        ``begun``."""
+        deadline = time.monotonic() + START_S
+        said: list[str] = []
+        reader = Thread(target=_read, args=(process, said), daemon=True)
+        reader.start()
+        waiting = _Repeated(tell)
+        while True:
+            ended = process.poll()
+            there = {c.service: c for c in self._containers() if c.service in names}
+            missing = [name for name in names if name not in there or not there[name].is_up]
+            if not missing and ended == 0:
+                return
+            for each in there.values():
+                if each.has_failed and each.since and each.since > begun:
+                    raise self._broken(each)
+            if ended:
+                reader.join()
+                raise self._not_up(said)
+            if time.monotonic() > deadline:
+                raise StackError(
+                    f"not healthy after {START_S / 60:g} minutes: {', '.join(missing)}",
+                    hint="`homeport proxy logs` shows what they say",
+                )
+            if not there and said:  # images first
+                waiting(said[-1].strip())
+            elif missing:
+                waiting(
+                    "waiting for "
+                    + ", ".join(there[n].in_short if n in there else n for n in missing)
+                )
+            time.sleep(LOOK_S)
+
+    def _not_up(self, said: list[str]) -> StackError:
+        """Compose has given up. Where it waited for a container, that one has more to say."""
+        named = next((match[1] for line in said if (match := _DEPENDENCY.search(line))), None)
+        container = next((each for each in self._containers() if each.name == named), None)
+        return failed("docker compose up", said) if container is None else self._broken(container)
+
+    def _broken(self, container: Container) -> StackError:
+        name = container.service
+        said = self._docker.composed(
+            *("--profile", "*", "logs", "--no-color", "--no-log-prefix"),
+            *("--tail", str(WORDS_OF_LOGS), name),
+        )
+        how = container.last_check if container.health == "unhealthy" else ""
+        what = (
+            f"is unhealthy{f' ({how})' if how else ''}"
+            if container.health == "unhealthy"
+            else f"does not stay up: it exited with status {container.exit_status}"
+        )
+        return StackError(
+            f"{name} {what}",
+            said=tuple(said),
+            hint=f"`homeport proxy logs --service {name}` shows more; then `homeport proxy restart`",
+        )
+
+    # ------------------------------------------------------------------- looking
+
+    def status(self) -> Status:
+        self._check()
+        there = {container.service: container for container in self._containers()}
+        shown = [name for name, c in there.items() if not (c.is_once and c.is_up)]
+        members = [there[name].member for name in sorted(shown, key=_gateway_first)]
+        if GATEWAY not in there:
+            members.insert(0, Member(name=GATEWAY, state="stopped"))
+        return Status(kind=self.kind, members=tuple(members))
+
+    def health(self) -> Health:
+        self._check()
+        checks = [container.check for container in self._containers()]
+        url = next(
+            (
+                f"http://{c.ports[0]}"
+                for c in self._containers()
+                if c.service == GATEWAY and c.ports
+            ),
+            None,
+        )
+        if url is not None:
+            checks.append(_answers(url))
+        return Health(checks=tuple(sorted(checks, key=lambda check: _gateway_first(check.name))))
+
+    def logs(self, *, lines: int, follow: bool, service: str | None = None) -> Iterator[str]:
+        self._check()
+        words = ["--profile", "*", "logs", "--no-color", "--tail", str(lines)]
+        words += [*["--follow"] * follow, *[service or ""] * (service is not None)]
+        with self._docker.compose(*words) as process:
+            assert process.stdout is not None
+            said: list[str] = []
+            for line in process.stdout:
+                said = [*said[-5:], line.rstrip("\n")]
+                yield said[-1]
+        if process.returncode and not follow:
+            raise failed("docker compose logs", said)
+
+    def _url(self, services: list[Service]) -> str:
+        gateway = next(service for service in services if service.name == GATEWAY)
+        return f"http://127.0.0.1:{gateway.ports[0]}" if gateway.ports else ""
+
+    def _containers(self) -> list[Container]:
+        project = self._project()
+        listed = self._docker.ask(
+            "ps", "--all", "--quiet", f"--filter=label=com.docker.compose.project={project}"
+        )
+        ids = listed.split()
+        if not ids:
+            return []
+        with suppress(StackError):  # one has gone since
+            inspected = self._docker.ask_json("inspect", *ids)
+            return [found for each in inspected if (found := container(each))]
+        return []
+
+    def _project(self) -> str:
+        """As Compose finds its name: the environment goes before the file."""
+        name = "COMPOSE_PROJECT_NAME"
+        return self._docker.env.get(name) or env_file.read(self._layout.env_file)[name]
+
+
+class _Repeated:
+    """Tells what is new, and again what is not, now and then."""
+
+    def __init__(self, tell: Tell) -> None:
+        self._tell, self._last, self._at = tell, "", 0.0
+
+    def __call__(self, text: str) -> None:
+        now = time.monotonic()
+        if text != self._last or now - self._at > TELL_S:
+            self._tell(text)
+            self._last, self._at = text, now
+
+
+def _read(process: Popen[str], said: list[str]) -> None:
+    """In a thread: a build says more than a pipe holds."""
+    assert process.stdout is not None
+    with suppress(ValueError):  # closed, when we are waiting no longer
+        said.extend(line for line in process.stdout if line.strip())
+
+
+def _told(wanted: Wanted) -> str:
+    return "" if wanted == Wanted() else msgspec.json.encode(wanted).decode()
+
+
+def _answers(url: str) -> Check:
+    """Whether it is reached as clients reach it."""
+    name = f"{GATEWAY} at {url}"
+    try:
+        with urlopen(f"{url}/health", timeout=5) as answer:
+            return Check(name=name, is_healthy=answer.status == 200)
+    except (URLError, OSError) as error:
+        return Check(name=name, is_healthy=False, why=str(getattr(error, "reason", error)))
+
+
+def _gateway_first(name: str) -> tuple[bool, str]:
+    return not name.startswith(GATEWAY), name
