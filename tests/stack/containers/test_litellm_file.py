@@ -17,6 +17,7 @@ from homeport.config.problems import CollectedConfigError
 from homeport.engines import litellm_proxy
 from homeport.errors import StackError
 from homeport.stack.containers import litellm_file
+from homeport.stack.installing import variables
 from homeport.stack.layout import Layout
 
 FILES = resources.files("homeport.stack") / "files"
@@ -163,11 +164,13 @@ def test_the_lock_of_its_database_agrees_with_its_own() -> None:
 
 
 def test_it_gets_no_secret_of_the_others() -> None:
+    known = [variable.name for variable in variables.wanted({}, (), user=None, has_gpu=False)]
+    secrets = {name for name in known if re.search("_(KEY|PASSWORD|TOKEN)$", name)}
     environment = compose()["litellm"]["environment"]
-    values = " ".join(environment.values())
-    for name in ("HOMEPORT_MASTER_KEY", "HOMEPORT_DB_PASSWORD", "GRAFANA_ADMIN_PASSWORD"):
-        assert environment[name] == ""
-        assert f"${{{name}" not in values
+    its_own = {"LITELLM_MASTER_KEY", "HOMEPORT_INTERNAL_KEY"}
+    assert {name for name in secrets if environment.get(name) != ""} == its_own
+    given = {name for name in secrets for value in environment.values() if f"${{{name}" in value}
+    assert given == its_own | {"LITELLM_DB_PASSWORD"}, "that one is in an address"
     assert environment[litellm_proxy.URL] + "/v1" == environment[f"{litellm_proxy.URL}_V1"]
 
 
