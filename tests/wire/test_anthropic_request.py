@@ -1,5 +1,6 @@
 """Anthropic requests as engines get them: one small case per row of docs/dialects.md 3.1. Here are
-fields and the system prompt; ``test_anthropic_content`` has the turns, ``test_anthropic_tools`` the tools."""
+fields and the system prompt. ``test_anthropic_content`` has the turns, ``test_anthropic_tools`` the
+tools."""
 
 import json
 from typing import Any

@@ -1,5 +1,5 @@
-"""The tools of Anthropic requests: typed ones, changes in mid-conversation, how they are sent and chosen,
-and the official SDK's own list of blocks and tools, none of which may be without an answer."""
+"""The tools of Anthropic requests: typed ones, changes in mid-conversation, how they are sent and
+chosen, and the official SDK's own list of blocks and tools, none of which may be without an answer."""
 
 import json
 import typing
