@@ -51,7 +51,7 @@ text of at most {FILE_BYTES // 1024} KiB.
 | `HOMEPORT_METRICS_TOKEN` | `server.metrics_token` |
 | `HOMEPORT_ALLOWED_HOSTS` | more `server.allowed_hosts`, with commas between them |
 | `HOMEPORT_STORE_URL` | `store.url`; `off` is `store: off` |
-| `HOMEPORT_LITELLM_URL` | a LiteLLM that somebody else starts, as the [container stack](litellm.md#in-the-container-stack) does. homeport's key there is `LITELLM_MASTER_KEY`, its key here `HOMEPORT_INTERNAL_KEY` |
+| `HOMEPORT_LITELLM_URL` | a LiteLLM that others start ([how](litellm.md#in-the-container-stack)) |
 | `HOMEPORT_UPSTREAM` | `--upstream`; several with commas between them. The flag wins |
 | `HOMEPORT_PROFILE` | `--profile`. The flag wins |
 | `MAX_TOKENS` | `server.limits.max_tokens` |
