@@ -23,7 +23,7 @@ from tests.support import litellm_proxy
 from tests.support.boot import KEY, Boot
 from tests.support.claude_code import ClaudeCode
 from tests.support.engine import PROGRAM, Answer, FakeEngine
-from tests.support.fake_engine import DEFAULT_TEXT
+from tests.support.fake_engine.script import DEFAULT_TEXT
 from tests.support.litellm_beside import link_installation
 
 both_dialects = pytest.mark.parametrize("dialect", BOTH, ids=str)

@@ -16,7 +16,7 @@ import pytest
 
 from tests.support.claude_code import ClaudeCode, Run
 from tests.support.engine import Answer, FakeEngine, ToolCall, When
-from tests.support.fake_engine import COUNT_PATH, prompt_tokens
+from tests.support.fake_engine.script import COUNT_PATH, prompt_tokens
 from tests.support.gateway import Gateway
 
 pytestmark = [

@@ -24,7 +24,7 @@ import pytest
 from tests.e2e.dialects import BOTH, OPENAI
 from tests.e2e.raw_client import ask
 from tests.support.engine import PROGRAM
-from tests.support.fake_engine import DEFAULT_TEXT
+from tests.support.fake_engine.script import DEFAULT_TEXT
 from tests.support.gateway import Gateway
 
 pytestmark = pytest.mark.docker
@@ -34,6 +34,7 @@ IMAGE = "homeport-test-engine:1"
 GONE_WITHIN_S = 4.0
 """The second that the shim gives, and what Docker takes to kill and remove on a busy machine."""
 BACK_AGAIN_S = 60.0
+UNCOMPILED = shutil.ignore_patterns("__pycache__")
 
 
 def docker(*words: str) -> str:
@@ -50,9 +51,9 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> str:
     if answer.returncode != 0:
         pytest.skip(f"Docker does not answer: {answer.stderr.decode().strip()}")
     folder = tmp_path_factory.mktemp("image")
-    shutil.copy(PROGRAM, folder / "engine.py")
-    entry = '["python", "-S", "/engine.py"]'
-    (folder / "Dockerfile").write_text(f"FROM {BASE}\nCOPY engine.py /\nENTRYPOINT {entry}\n")
+    shutil.copytree(PROGRAM, folder / "tests/support/fake_engine", ignore=UNCOMPILED)
+    entry = '["python", "-S", "/tests/support/fake_engine"]'
+    (folder / "Dockerfile").write_text(f"FROM {BASE}\nCOPY tests /tests\nENTRYPOINT {entry}\n")
     docker("build", "--quiet", "--tag", IMAGE, str(folder))
     return IMAGE
 

@@ -21,7 +21,7 @@ from homeport.demo import demo_model_path
 from tests.e2e.dialects import ANTHROPIC, BOTH, OPENAI, Dialect
 from tests.e2e.raw_client import Exchange, SseEvent, ask, send
 from tests.support.engine import Answer
-from tests.support.fake_engine import DEFAULT_TEXT
+from tests.support.fake_engine.script import DEFAULT_TEXT
 from tests.support.gateway import Gateway
 from tests.support.own_engines import Own, OwnEngines, is_alive, survivors
 

@@ -21,7 +21,7 @@ import pytest
 from tests.e2e.dialects import ANTHROPIC, BOTH, Dialect
 from tests.e2e.raw_client import SseEvent, ask, send
 from tests.support.engine import PROGRAM, Answer, FakeEngine
-from tests.support.fake_engine import DEFAULT_TEXT
+from tests.support.fake_engine.script import DEFAULT_TEXT
 from tests.support.gateway import Gateway
 
 both_dialects = pytest.mark.parametrize("dialect", BOTH, ids=str)

@@ -18,7 +18,8 @@ import pytest
 from tests.e2e.dialects import ANTHROPIC, BOTH, OPENAI, Dialect
 from tests.e2e.raw_client import Exchange, SseEvent, ask
 from tests.support.engine import Answer, FakeEngine, ToolCall
-from tests.support.fake_engine import COUNT_PATH, overflow_error, prompt_tokens
+from tests.support.fake_engine.completion import overflow_error
+from tests.support.fake_engine.script import COUNT_PATH, prompt_tokens
 from tests.support.gateway import Gateway
 
 KEY = "dummy"

@@ -1,6 +1,6 @@
 """The fake engine from a test's side: start it, script it, ask what it saw, end it.
 
-`fake_engine.py` is the process; this is its handle. Control calls are plain blocking HTTP, quick
+`fake_engine` is the process; this is its handle. Control calls are plain blocking HTTP, quick
 and on loopback; the one that waits has an async twin, so that a test's own client keeps running.
 
     with FakeEngine() as engine:
@@ -24,11 +24,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tests.support.fake_engine import CHAT_PATH, Answer, ToolCall, When
+from tests.support.fake_engine.script import CHAT_PATH, Answer, ToolCall, When
 
 __all__ = ["Answer", "FakeEngine", "ToolCall", "When"]
 
-PROGRAM = Path(__file__).with_name("fake_engine.py")
+PROGRAM = Path(__file__).with_name("fake_engine")
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 5.0
 WAIT_S = 15.0
