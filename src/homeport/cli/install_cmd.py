@@ -82,7 +82,7 @@ def uninstall(volumes: bool, yes: bool, as_json: bool) -> None:
         hint = "start it; without --volumes the files can be removed now"
         raise StackError(f"no data can be deleted: {docker.message}", hint=hint)
     if volumes and not yes:
-        _ask(removing.project(layout, os.environ))
+        _ask(layout.project)
     with output.Work() as work:
         done = removing.uninstall(layout, os.environ, docker, work.step, volumes=volumes)
     if as_json:

@@ -6,6 +6,8 @@ from pathlib import Path
 import msgspec
 
 from homeport.config import load
+from homeport.errors import StackError
+from homeport.stack import env_file
 
 
 class Layout(msgspec.Struct, frozen=True):
@@ -24,6 +26,21 @@ class Layout(msgspec.Struct, frozen=True):
     @property
     def env_file(self) -> Path:
         return self.services / ".env"
+
+    def variables(self) -> dict[str, str]:
+        """What ``.env`` says; nothing where there is none. Raises ``StackError``."""
+        try:
+            return env_file.read(self.env_file)
+        except OSError as error:
+            raise StackError(
+                f"{self.env_file} cannot be read: {error.strerror}", hint="check its permissions"
+            ) from None
+
+    @property
+    def project(self) -> str:
+        """The stack's name among Docker's. What the shell says of that is about other stacks
+        (``containers.docker_client``). Raises ``StackError``."""
+        return self.variables().get("COMPOSE_PROJECT_NAME") or "homeport"
 
     @property
     def compose_file(self) -> Path:

@@ -24,8 +24,8 @@ echo "$*" >> "$ASKED"
 case "$1 $2" in
   "version "*|"compose version") echo 26.1 ;;
   "images "*) printf 'sha256:1\\tbox-gateway\\nsha256:2\\tbox-litellm\\n' ;;
-  "ps "*) printf 'c1\\ttimescaledb\\ttimescale/timescaledb:2.23.1-pg17\\n'
-          printf 'c2\\tlitellm\\tbox-litellm\\nc3\\tgateway\\tbox-gateway\\n' ;;
+  "ps "*) printf "c1\\ttimescaledb\\ttimescale/timescaledb:2.23.1-pg17\\t$MADE_IN\\n"
+          printf "c2\\tlitellm\\tbox-litellm\\t$MADE_IN\\nc3\\tgateway\\tbox-gateway\\t$MADE_IN\\n" ;;
   "network ls") echo box_internal; echo box_outside ;;
   "volume ls") echo box_state; echo box_timescaledb-data ;;
   "image rm") [ "$4" = sha256:1 ] || { echo "image is being used" >&2; exit 1; } ;;
@@ -46,6 +46,7 @@ class Box(User):
             "PATH": f"{self.env['PATH']}:{os.defpath}",
             "ASKED": str(self.asked),
             "COMPOSE_PROJECT_NAME": "box",
+            "MADE_IN": str(self.services),
         }
         self.has_docker(DOCKER)
 
@@ -180,6 +181,28 @@ def test_with_volumes_all_goes(box: Box) -> None:
     assert said["volumes_kept"] == []
     assert said["env_kept"] is False
     assert f"data deleted: {', '.join(VOLUMES)}\n" in done.stderr
+
+
+def test_the_name_of_another_project_in_the_shell_takes_nothing_of_it(box: Box) -> None:
+    box.install()
+    done = box.run("uninstall", env={"COMPOSE_PROJECT_NAME": "theirs"})
+    assert done.returncode == 0, done.stderr
+    assert "label=com.docker.compose.project=box " in box.asked.read_text()
+    assert "theirs" not in box.asked.read_text()
+
+
+def test_containers_of_another_folder_stay(box: Box) -> None:
+    box.install()
+    theirs = box.folder / "theirs"
+    theirs.mkdir()
+    before = box.files()
+    done = box.run("uninstall", "--volumes", "--yes", env={"MADE_IN": str(theirs)})
+    assert done.returncode == 1
+    assert f"the containers of box are not those of {box.services}, but of {theirs}" in done.stderr
+    assert box.changes() == []
+    assert box.files() == before
+    theirs.rmdir()
+    assert "containers removed" in box.run("uninstall", env={"MADE_IN": str(theirs)}).stderr
 
 
 def test_data_is_not_deleted_where_nobody_can_be_asked(box: Box) -> None:

@@ -19,9 +19,8 @@ import msgspec
 from homeport.config import load
 from homeport.config.flags import NO_STORE, STORE_URL, UPSTREAM_LIST, Overrides
 from homeport.errors import ConfigError
-from homeport.stack import env_file
 from homeport.stack.layout import Layout
-from homeport.stack.proxy import StackError, Wanted
+from homeport.stack.proxy import Wanted
 
 PORT: Final = "HOMEPORT_PORT"
 BIND: Final = "HOMEPORT_BIND"
@@ -93,17 +92,7 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
 def serving(wanted: Wanted, env: Mapping[str, str]) -> Serving:
     """How it is called. Raises ``ConfigError`` for what is wrong with the configuration, and
     ``StackError`` where ``services/.env`` cannot be read."""
-    file = Layout.of(env).env_file
-    try:
-        stored = env_file.read(file)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise StackError(f"{file} cannot be read: {reason}", hint="check its permissions") from None
-    return _serving(wanted, env, stored)
-
-
-def _serving(wanted: Wanted, env: Mapping[str, str], stored: Mapping[str, str]) -> Serving:
-    ours = dict(_for_us(stored))
+    ours = dict(_for_us(Layout.of(env).variables()))
     merged = _Asked({**ours, **env})
     for name in PATHS:
         if merged.get(name):

@@ -23,7 +23,7 @@ from urllib.request import urlopen
 import msgspec
 
 from homeport.errors import StackError
-from homeport.stack import env_file, ports
+from homeport.stack import ports
 from homeport.stack.containers import litellm_file
 from homeport.stack.containers.docker_client import Docker, failed
 from homeport.stack.containers.inspected import Container, container
@@ -355,10 +355,8 @@ class Compose:
         return f"http://127.0.0.1:{gateway.ports[0]}" if gateway.ports else ""
 
     def _containers(self) -> list[Container]:
-        project = self._project()
-        listed = self._docker.ask(
-            "ps", "--all", "--quiet", f"--filter=label=com.docker.compose.project={project}"
-        )
+        of_project = f"--filter=label=com.docker.compose.project={self._layout.project}"
+        listed = self._docker.ask("ps", "--all", "--quiet", of_project)
         ids = listed.split()
         if not ids:
             return []
@@ -366,11 +364,6 @@ class Compose:
             inspected = self._docker.ask_json("inspect", *ids)
             return [found for each in inspected if (found := container(each))]
         return []
-
-    def _project(self) -> str:
-        """As Compose finds its name: the environment goes before the file."""
-        name = "COMPOSE_PROJECT_NAME"
-        return self._docker.env.get(name) or env_file.read(self._layout.env_file)[name]
 
 
 class _Repeated:

@@ -18,8 +18,9 @@ BRIEF_S: Final = 20.0
 """For a question."""
 LAST_LINES: Final = 15
 """Of a program that failed, in an error."""
-OF_OTHERS: Final = frozenset({"COMPOSE_FILE", "COMPOSE_PATH_SEPARATOR", "COMPOSE_ENV_FILES"})
-"""Variables in the user's shell that are about other stacks, and would lead Compose away from ours."""
+OF_OTHERS: Final = "COMPOSE_"
+"""Variables of the user's shell that begin so are about other stacks. They would lead Compose away from
+ours: with the name of another project, ``down --remove-orphans`` would take that one's containers."""
 
 NO_DOCKER: Final = "or run homeport without containers: `homeport proxy start --local`"
 
@@ -78,7 +79,7 @@ class Docker:
         """A command of Compose, in the folder of its files; its output is one text. It is ended when
         the block is left. Which files, COMPOSE_FILE in ``.env`` says; without it these are compose.yaml
         and the user's compose.override.yaml."""
-        theirs = {name: self.env[name] for name in self.env if name not in OF_OTHERS}
+        theirs = {k: v for k, v in self.env.items() if not k.startswith(OF_OTHERS)}
         process = subprocess.Popen(
             [self._program, "compose", *words],
             cwd=self.layout.services,

@@ -20,7 +20,6 @@ from homeport.config import load
 from homeport.engines import litellm_proxy
 from homeport.engines.litellm_proxy import Plan
 from homeport.errors import StackError
-from homeport.stack import env_file
 from homeport.stack.layout import Layout
 
 SERVICE: Final = "litellm"
@@ -70,7 +69,7 @@ def news(layout: Layout, env: Mapping[str, str]) -> str | None:
         raise _trouble(layout, "read", error) from None
     if found is not None and not is_ours(found):
         return None
-    variables = {**env_file.read(layout.env_file), **env, "HOMEPORT_CONFIG": str(layout.home)}
+    variables = {**layout.variables(), **env, "HOMEPORT_CONFIG": str(layout.home)}
     plan = litellm_proxy.plan_for(load.settings(None, variables, exists=_in_containers))
     if plan is None:  # .env says that the gateway shall know nothing of it
         raise StackError(
@@ -96,7 +95,7 @@ def write(layout: Layout, wanted: str) -> None:
         with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
             stream.write(wanted)
         if os.getuid() == 0:
-            os.chown(new, *_reader(env_file.read(layout.env_file)))
+            os.chown(new, *_reader(layout.variables()))
         new.replace(file)
     except OSError as error:
         raise _trouble(layout, "written", error) from None

@@ -3,6 +3,7 @@
 The stack's files are not needed for that: they may be gone, or broken.
 """
 
+import os
 from collections.abc import Iterable
 from typing import Final
 
@@ -10,6 +11,7 @@ import msgspec
 
 from homeport.errors import StackError
 from homeport.stack.containers.docker_client import Docker
+from homeport.stack.layout import Layout
 from homeport.stack.proxy import GATEWAY, Tell
 
 STOP_S: Final = 150.0
@@ -35,8 +37,9 @@ class Remains(msgspec.Struct, frozen=True, kw_only=True):
 NOTHING: Final = Remains(containers={}, networks=(), volumes=(), built={}, pulled=())
 
 
-def find(docker: Docker, project: str) -> Remains:
-    """Raises ``StackError``."""
+def find(docker: Docker) -> Remains:
+    """Raises ``StackError``; so too where another stack has the name."""
+    project = docker.layout.project
     of_project = f"--filter=label=com.docker.compose.project={project}"
     built = dict(
         _rows(docker, "images", of_project, "--no-trunc", "--format={{.ID}}\t{{.Repository}}")
@@ -44,8 +47,10 @@ def find(docker: Docker, project: str) -> Remains:
     rows = _rows(
         docker,
         *("ps", "--all", "--no-trunc", of_project),
-        '--format={{.ID}}\t{{.Label "com.docker.compose.service"}}\t{{.Image}}',
+        '--format={{.ID}}\t{{.Label "com.docker.compose.service"}}\t{{.Image}}'
+        '\t{{.Label "com.docker.compose.project.working_dir"}}',
     )
+    _refuse_others(project, docker.layout, {row[3] for row in rows})
     containers = [(row[0], row[1], row[2]) for row in rows]
     return Remains(
         containers={each: service for each, service, _ in containers},
@@ -62,6 +67,19 @@ def find(docker: Docker, project: str) -> Remains:
             )
         ),
     )
+
+
+def _refuse_others(project: str, layout: Layout, folders: Iterable[str]) -> None:
+    """Raises ``StackError`` for containers that were made from another folder, which is still there.
+    One that has gone may have been ours: folders are moved."""
+    ours = os.path.realpath(layout.services)
+    for folder in folders:
+        if os.path.isdir(folder) and os.path.realpath(folder) != ours:
+            raise StackError(
+                f"the containers of {project} are not those of {layout.services}, but of {folder}",
+                hint="take that stack away there; or name the one that is meant: COMPOSE_PROJECT_NAME "
+                f"in {layout.env_file}",
+            )
 
 
 def remove(docker: Docker, found: Remains, tell: Tell, *, volumes: bool) -> tuple[str, ...]:

@@ -15,13 +15,11 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
 
 import msgspec
 
 from homeport.config import load
 from homeport.errors import StackError
-from homeport.stack import env_file
 from homeport.stack.background.process import Background
 from homeport.stack.background.unit import Unit
 from homeport.stack.containers import litellm_file
@@ -34,8 +32,6 @@ from homeport.stack.installing.remains import Remains
 from homeport.stack.installing.staged import Staged
 from homeport.stack.layout import Layout
 from homeport.stack.proxy import Tell
-
-PROJECT: Final = "COMPOSE_PROJECT_NAME"
 
 
 class Uninstalled(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,14 +58,6 @@ class Uninstalled(msgspec.Struct, frozen=True, kw_only=True):
         return not (self.stopped or self.containers or self.images or self.volumes or self.files)
 
 
-def project(layout: Layout, env: Mapping[str, str]) -> str:
-    """As Compose finds its name. Raises ``StackError``."""
-    try:
-        return env.get(PROJECT) or env_file.read(layout.env_file).get(PROJECT) or "homeport"
-    except OSError as error:
-        raise StackError(f"{layout.env_file} cannot be read: {error.strerror}") from None
-
-
 def uninstall(
     layout: Layout,
     env: Mapping[str, str],
@@ -84,7 +72,7 @@ def uninstall(
         stopped = _stop_local(env, tell)
         found, in_use = None, tuple[str, ...]()
         if isinstance(docker, Docker):
-            found = remains.find(docker, project(layout, env))
+            found = remains.find(docker)
             in_use = remains.remove(docker, found, tell, volumes=volumes)
         env_kept = layout.env_file.is_file() and _may_have_data(found, volumes)
         files = _remove_files(layout, env_kept)
