@@ -163,10 +163,10 @@ class AnthropicStream:
                 return self._delta("text", event.text)
             case ThinkingDelta():
                 return self._delta("thinking", event.text)
-            case ToolCallStart():
-                return self._calls(self._serial.feed(event))
             case ToolCallDelta():
-                self._deltas += bool(event.arguments)
+                self._deltas += 1 if event.arguments else 0
+                return self._calls(self._serial.feed(event))
+            case ToolCallStart():
                 return self._calls(self._serial.feed(event))
             case WebSearch():
                 return self._search(event)
@@ -232,14 +232,16 @@ class AnthropicStream:
 
     def _calls(self, events: list[Event]) -> bytes:
         """Calls one after the other, each complete before the next begins."""
+        if len(events) == 1:  # nearly always
+            return self._call(events[0])
         return b"".join(map(self._call, events))
 
     def _call(self, event: Event) -> bytes:
         match event:
-            case ToolCallStart():
-                return self._close_block() + self._open_call(event)
             case ToolCallDelta():
                 return self._delta_head + _encode(event.arguments) + b"}}\n\n"
+            case ToolCallStart():
+                return self._close_block() + self._open_call(event)
             case Failure():
                 return self.fail(_fault(event))
             case _:

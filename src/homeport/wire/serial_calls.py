@@ -47,6 +47,8 @@ class SerialCalls:
         return f"<SerialCalls open={self._open} held={list(self._held)}>"
 
     def feed(self, event: Event) -> list[Event]:
+        if type(event) is ToolCallDelta:  # of calls, by far the commonest
+            return self._delta(event)
         match event:
             case ToolCallStart():
                 if self._single_call and self._has_called:
@@ -54,8 +56,6 @@ class SerialCalls:
                 self._has_called = True
                 self._held[event.call] = _HeldCall(event)
                 return self._advance()
-            case ToolCallDelta():
-                return self._delta(event)
             case TextDelta() | ThinkingDelta() | End():
                 events = self.leave()
                 events.append(event)
