@@ -1,4 +1,4 @@
-"""The Docker client as a program: what of the user's shell reaches it. The stand-in prints its variables."""
+"""The Docker client as a program: what of the user's shell reaches it. The stand-in prints it."""
 
 from __future__ import annotations
 
