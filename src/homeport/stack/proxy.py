@@ -18,8 +18,6 @@ from typing import Literal, Protocol
 
 import msgspec
 
-from homeport.errors import StackError as StackError
-
 Kind = Literal["containers", "unit", "process"]
 Tell = Callable[[str], None]
 """Hears in a few words what is going on, for a person."""

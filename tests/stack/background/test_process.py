@@ -20,12 +20,12 @@ import psutil
 import pytest
 from msgspec.structs import replace
 
-from homeport.errors import ConfigError
+from homeport.errors import ConfigError, StackError
 from homeport.runtime import identity, log_file
 from homeport.stack.background import nearby
 from homeport.stack.background.process import Background, Record
 from homeport.stack.background.serving import GRACE_S
-from homeport.stack.proxy import StackError, Wanted
+from homeport.stack.proxy import Wanted
 from tests.support.engine import Answer, FakeEngine
 from tests.support.gateway import free_port
 
@@ -36,7 +36,8 @@ PLAIN = Wanted()
 DRIVER = """
 import json, os, sys
 from homeport.stack.background.process import Background
-from homeport.stack.proxy import StackError, Wanted
+from homeport.errors import StackError
+from homeport.stack.proxy import Wanted
 proxy = Background(os.environ)
 tell = lambda text: print(text, file=sys.stderr, flush=True)
 try:

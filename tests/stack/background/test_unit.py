@@ -16,12 +16,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from homeport.errors import ConfigError
+from homeport.errors import ConfigError, StackError
 from homeport.runtime import identity
+from homeport.stack import answers
 from homeport.stack.background import nearby
 from homeport.stack.background.unit import Unit
 from homeport.stack.chosen import chosen
-from homeport.stack.proxy import StackError, Wanted
+from homeport.stack.proxy import Wanted
 from tests.support.engine import FakeEngine
 from tests.support.fake_systemd import FakeSystemd
 from tests.support.gateway import free_port
@@ -191,7 +192,7 @@ def test_one_that_dies_at_once_shows_why(home: Home, monkeypatch: pytest.MonkeyP
     assert any("is taken by another process" in line for line in refused.value.said)
     assert not home.unit().was_started
     (home.systemd.folder / "first").replace(home.systemd.folder / "pid")
-    assert nearby.why_silent(url) == "", "the other one is none of its business"
+    assert answers.why_silent(url) == "", "the other one is none of its business"
 
 
 def test_what_systemd_refuses_is_told_and_leaves_nothing(home: Home) -> None:

@@ -1,66 +1,34 @@
-"""A homeport on this machine, seen from outside: where it listens, and whether it answers.
+"""A homeport on this machine, seen from outside: where it listens, and until when it is waited for.
 
-It is found by the file in which it tells of itself (``runtime.running``), and that by its process; what
-it says of itself is on routes that want no key.
+It is found by the file in which it tells of itself (``runtime.running``), and that by its process.
 """
 
-import http.client
-import json
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 import psutil
 
+from homeport.errors import StackError
 from homeport.runtime import running
-from homeport.stack import ports
+from homeport.stack import answers, ports
 from homeport.stack.background.serving import PORT, Run, differences
-from homeport.stack.proxy import GATEWAY, Check, StackError, Started, Tell
+from homeport.stack.proxy import GATEWAY, Started, Tell
+from homeport.stack.waiting import Repeated
 
-ANSWER_S: Final = 5.0
-"""For an answer that takes milliseconds."""
 START_S: Final = 120.0
 """Until it listens and answers: a cold disk, a driver that is slow to name its cards. Models come
 later, nobody waits for them here."""
 LOOK_S: Final = 0.1
 SETTLE_S: Final = 0.5
 """Asked to end, it closes idle connections first."""
-TELL_S: Final = 10.0
-"""How often it is said again what is waited for."""
 
 
 def url_of(places: Iterable[Path], pid: int) -> str | None:
     """Where this process listens; None before it does."""
     return next((one.url for one in running.running(places) if one.pid == pid), None)
-
-
-def why_silent(url: str) -> str:
-    """Why it is not healthy; empty when it is."""
-    try:
-        status, _ = _ask(url, "/health")
-    except (OSError, http.client.HTTPException) as error:
-        return f"{url} does not answer: {_reason(error)}"
-    return "" if status == 200 else f"{url}/health answers with {status}"
-
-
-def check(name: str, url: str) -> Check:
-    """Its health; with what its models are doing, where it is well."""
-    if why := why_silent(url):
-        return Check(name=name, is_healthy=False, why=why)
-    return Check(name=name, is_healthy=True, why=", ".join(models(url)))
-
-
-def models(url: str) -> list[str]:
-    """The state of each model, in words."""
-    try:
-        _, body = _ask(url, "/readyz")
-        found = json.loads(body)
-        states = [f"{name} {model['state']}" for name, model in found["models"].items()]
-        return states + [f"no answer from {upstream} yet" for upstream in found["waiting_for"]]
-    except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError):
-        return []
 
 
 def until_healthy(
@@ -73,11 +41,11 @@ def until_healthy(
     ``why_ended`` tells when there will be no answer. Raises that, or ``StackError`` when it takes too
     long."""
     places, deadline = list(places), time.monotonic() + START_S
-    waiting = _Repeated(tell)
+    waiting = Repeated(tell)
     while True:
         number = pid()
         url = url_of(places, number) if number else None
-        why = why_silent(url) if url else "it does not listen yet"
+        why = answers.why_silent(url) if url else "it does not listen yet"
         if url and not why:
             return url
         if error := why_ended():
@@ -126,7 +94,7 @@ def as_wanted(pid: int, url: str | None, runs: Run, wanted: Run) -> Started:
             f"homeport runs already (pid {pid}), {', '.join(others)}",
             hint="to change that: `homeport proxy restart`, with the same options",
         )
-    why = why_silent(url) if url else "it does not listen"
+    why = answers.why_silent(url) if url else "it does not listen"
     if url is None or why:
         raise StackError(
             f"homeport runs already (pid {pid}), but is not healthy: {why}",
@@ -168,32 +136,3 @@ def _open_connections(pid: int, port: int) -> int:
         c.status == psutil.CONN_ESTABLISHED and bool(c.laddr) and c.laddr.port == port
         for c in found
     )
-
-
-class _Repeated:
-    """Tells what is waited for when it changes, and again after a while."""
-
-    def __init__(self, tell: Tell) -> None:
-        self._tell, self._last, self._at = tell, "", 0.0
-
-    def __call__(self, text: str) -> None:
-        now = time.monotonic()
-        if text != self._last or now - self._at > TELL_S:
-            self._tell(text)
-            self._last, self._at = text, now
-
-
-def _ask(url: str, path: str) -> tuple[int, Any]:
-    parts = urlsplit(url)
-    # Straight to it: no proxy of the environment is on the way to this machine.
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=ANSWER_S)
-    try:
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        return answer.status, answer.read()
-    finally:
-        connection.close()
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -29,18 +29,19 @@ from typing import Final
 import msgspec
 
 from homeport.config import load
+from homeport.errors import StackError
 from homeport.runtime import identity, log_file, running
 from homeport.runtime.identity import Identity
+from homeport.stack import answers
+from homeport.stack.alone import alone
 from homeport.stack.background import nearby
 from homeport.stack.background.serving import Run, Serving, as_it_ran, command, serving
-from homeport.stack.installing.alone import alone
 from homeport.stack.proxy import (
     GATEWAY,
     Check,
     Health,
     Kind,
     Member,
-    StackError,
     Started,
     Status,
     Tell,
@@ -128,7 +129,7 @@ class Background:
             raise
         if record is not None:
             self._write(msgspec.structs.replace(record, url=url))
-        if states := nearby.models(url):
+        if states := answers.models(url):
             tell(f"models: {', '.join(states)}")
         process.returncode = 0  # it goes on without us, and nobody shall warn of that
         return Started(url=url, was_running=False)
@@ -233,7 +234,7 @@ class Background:
         if fate != "alive":
             return Member(name=GATEWAY, state="died", detail=self._epitaph(fate, pid))
         url = self._url(record)
-        why = nearby.why_silent(url) if url else ""
+        why = answers.why_silent(url) if url else ""
         state: Final = "running" if url else "starting"
         profile = f"profile {record.run.profile}" if record.run.profile else ""
         no_db = "no usage store" if record.run.no_db else ""
@@ -261,7 +262,7 @@ class Background:
         if url is None:
             why = "it does not listen yet"
             return Health(checks=(Check(name=GATEWAY, is_healthy=False, why=why),))
-        return Health(checks=(nearby.check(GATEWAY, url),))
+        return Health(checks=(answers.check(GATEWAY, url),))
 
     def logs(self, *, lines: int, follow: bool, service: str | None = None) -> Iterator[str]:
         nearby.refuse_service(service)

@@ -26,17 +26,18 @@ from typing import Any, Final
 import msgspec
 
 from homeport.config import load
+from homeport.errors import StackError
 from homeport.runtime import running
+from homeport.stack import answers
+from homeport.stack.alone import alone
 from homeport.stack.background import nearby
 from homeport.stack.background.serving import Run, Serving, as_it_ran, command, serving
-from homeport.stack.installing.alone import alone
 from homeport.stack.proxy import (
     GATEWAY,
     Check,
     Health,
     Kind,
     Member,
-    StackError,
     Started,
     Status,
     Tell,
@@ -179,7 +180,7 @@ class Unit:
         except BaseException:  # Ctrl-C too: what was begun is taken back
             self._take_away()
             raise
-        if states := nearby.models(url):
+        if states := answers.models(url):
             tell(f"models: {', '.join(states)}")
         return Started(url=url, was_running=False)
 
@@ -252,7 +253,7 @@ class Unit:
         seen, runs = self._seen(), self._run()
         state = STATES.get(seen.active, "stopped")
         url = self._url(seen)
-        why = nearby.why_silent(url) if url else ""
+        why = answers.why_silent(url) if url else ""
         health: Any = "unhealthy" if why else "healthy" if url else "starting"
         details = [f"pid {seen.pid}" if seen.pid else ""]
         if runs is not None:
@@ -275,7 +276,7 @@ class Unit:
         seen = self._seen() if self.was_started else None
         url = self._url(seen) if seen else None
         if url is not None:
-            return Health(checks=(nearby.check(GATEWAY, url),))
+            return Health(checks=(answers.check(GATEWAY, url),))
         state = STATES.get(seen.active, "stopped") if seen else "stopped"
         why = {"died": "it died", "stopped": "it does not run"}.get(state, "it does not listen")
         return Health(checks=(Check(name=GATEWAY, is_healthy=False, why=why),))

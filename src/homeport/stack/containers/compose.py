@@ -6,30 +6,32 @@ is, Docker itself is asked (``docker inspect``), by the labels that Compose give
 
 A container that runs is never replaced by ``start``: Compose is asked first what it would do
 (``--dry-run``), and only Compose knows whether settings and image are still those.
+
+One command at a time makes or removes containers; two of Compose at once would fail at each other's
+names. A start that only waits for health any more lets a stop in, and ends when it sees what that did.
 """
 
 import json
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from subprocess import Popen
 from threading import Thread
 from typing import Final
-from urllib.error import URLError
-from urllib.request import urlopen
 
 import msgspec
 
+from homeport.config import load
 from homeport.errors import StackError
-from homeport.stack import ports
+from homeport.stack import answers, ports
+from homeport.stack.alone import alone
 from homeport.stack.containers import litellm_file
 from homeport.stack.containers.docker_client import Docker, failed
 from homeport.stack.containers.inspected import Container, container
 from homeport.stack.proxy import (
     GATEWAY,
-    Check,
     Health,
     Kind,
     Member,
@@ -38,17 +40,20 @@ from homeport.stack.proxy import (
     Tell,
     Wanted,
 )
+from homeport.stack.waiting import Repeated
 
 DATABASE: Final = "timescaledb"
 DATABASES: Final = (DATABASE, "litellm-database")
 """What is left out without one."""
 LOOK_S: Final = 0.25
 """How often we look at containers that start."""
-TELL_S: Final = 10.0
-"""How often it is said again what is waited for."""
 START_S: Final = 20 * 60.0
 """For all to be healthy: a big model's file may have to be read from a slow disk."""
 WORDS_OF_LOGS: Final = 30
+LOOKS: Final = 3
+"""At containers, when one of them goes in between."""
+CLEARED: Final = "\x1b[2K"
+"""Compose 2.26 begins each line of a log with it, in a pipe, too."""
 
 PORTS: Final = {
     GATEWAY: "HOMEPORT_PORT",
@@ -90,9 +95,13 @@ class Compose:
         """The services of these profiles; None takes those that ``.env`` has chosen."""
         words = [word for name in profiles or () for word in ("--profile", name)]
         env = None if profiles is None else {"COMPOSE_PROFILES": ""}
-        read = json.loads(
-            "\n".join(self._docker.composed(*words, "config", "--format=json", env=env))
-        )
+        try:
+            said = self._docker.composed(*words, "config", "--format=json", env=env)
+        except StackError as error:
+            files = f"{self._layout.env_file} and {self._layout.compose_file}"
+            hint = f"Compose reads {files}: mend what it names"
+            raise StackError(error.message, said=error.said, hint=hint) from None
+        read = json.loads("\n".join(said))
         return [
             Service(
                 name=name,
@@ -128,20 +137,47 @@ class Compose:
 
     def start(self, wanted: Wanted, tell: Tell) -> Started:
         self._check()
-        return self._start(wanted, tell, cuts_off=False)
+        with self._alone(tell) as turn:
+            return self._start(wanted, tell, turn, cuts_off=False)
 
     def restart(self, wanted: Wanted | None, tell: Tell) -> Started:
         self._check()
-        self.services()  # a compose file with errors stops nothing
-        if wanted is None:
-            ran = next((c.wanted for c in self._containers() if c.service == GATEWAY), "")
-            wanted = msgspec.json.decode(ran, type=Wanted) if ran else Wanted()
-        if any(service.name == litellm_file.SERVICE for service in self.services()):
-            litellm_file.news(self._layout, self._env(wanted))
-        self.stop(tell)
-        return self._start(wanted, tell, cuts_off=True)
+        with self._alone(tell) as turn:
+            services = self.services()  # a compose file with errors stops nothing
+            gateway = next((c for c in self._containers() if c.service == GATEWAY), None)
+            if wanted is None:
+                ran = gateway.wanted if gateway else ""
+                wanted = msgspec.json.decode(ran, type=Wanted) if ran else Wanted()
+            if any(service.name == litellm_file.SERVICE for service in services):
+                litellm_file.news(self._layout, self._env(wanted))
+            if gateway is not None and gateway.is_up:
+                self._try_configuration(services, self._env(wanted))
+            self._stop(tell, stop_db=False)
+            return self._start(wanted, tell, turn, cuts_off=True)
 
-    def _start(self, wanted: Wanted, tell: Tell, *, cuts_off: bool) -> Started:
+    def _alone(self, tell: Tell) -> ExitStack:
+        """The turn of this command; it ends with the block, or earlier by ``close``."""
+        turn = ExitStack()
+        turn.enter_context(alone(load.state_home(self._docker.env) / "stack", tell))
+        return turn
+
+    def _try_configuration(self, services: list[Service], env: Mapping[str, str]) -> None:
+        """Where the gateway would read it, since models and servers are elsewhere there. Raises
+        ``StackError``."""
+        image = next(service.image for service in services if service.name == GATEWAY)
+        if not self._docker.has_image(image):
+            return
+        words = ("run", "--rm", "--no-deps", "--no-TTY", GATEWAY, "config", "show")
+        try:
+            self._docker.composed(*words, env=env)
+        except StackError as error:
+            raise StackError(
+                "the gateway would not start as it is configured now; nothing was stopped",
+                said=error.said,
+                hint="mend that, then `homeport proxy restart`",
+            ) from None
+
+    def _start(self, wanted: Wanted, tell: Tell, turn: ExitStack, *, cuts_off: bool) -> Started:
         services = [s for s in self.services() if not (wanted.no_db and s.name in DATABASES)]
         without = [s.name for s in services if s.profiles and not self._can_have_image(s, tell)]
         services = [service for service in services if service.name not in without]
@@ -154,12 +190,12 @@ class Compose:
         if litellm_file.SERVICE in names:
             self._configure_litellm(there, env)
         if all(there.get(name) and there[name].is_up for name in names):
-            return Started(url=self._url(services), was_running=True, without=tuple(without))
+            return Started(url=self._url(), was_running=True, without=tuple(without))
         self._check_ports(services, there)
         begun = datetime.now(UTC)
         with self._docker.compose(*up, *names, env=env) as process:
-            self._wait(names, process, begun, tell)
-        return Started(url=self._url(services), was_running=False, without=tuple(without))
+            self._wait(names, process, begun, turn, tell)
+        return Started(url=self._url(), was_running=False, without=tuple(without))
 
     def _can_have_image(self, service: Service, tell: Tell) -> bool:
         """Of one that is not needed: what cannot be had does not keep the others away."""
@@ -175,6 +211,10 @@ class Compose:
 
     def stop(self, tell: Tell, *, stop_db: bool = False) -> bool:
         self._check()
+        with self._alone(tell):
+            return self._stop(tell, stop_db=stop_db)
+
+    def _stop(self, tell: Tell, *, stop_db: bool) -> bool:
         there = [c for c in self._containers() if stop_db or c.service != DATABASE]
         if not there:
             return False
@@ -253,14 +293,21 @@ class Compose:
                         hint=f"stop that, or set {variable} in {self._layout.env_file}",
                     )
 
-    def _wait(self, names: list[str], process: Popen[str], begun: datetime, tell: Tell) -> None:
+    def _wait(
+        self,
+        names: list[str],
+        process: Popen[str],
+        begun: datetime,
+        turn: ExitStack,
+        tell: Tell,
+    ) -> None:
         """Until all are healthy, or one will not be. Containers are judged by what happened since
-        ``begun``."""
+        ``begun``; ``turn`` ends when all of them are there."""
         deadline = time.monotonic() + START_S
         said: list[str] = []
         reader = Thread(target=_read, args=(process, said), daemon=True)
         reader.start()
-        waiting = _Repeated(tell)
+        waiting = Repeated(tell)
         while True:
             ended = process.poll()
             there = {c.service: c for c in self._containers() if c.service in names}
@@ -273,6 +320,13 @@ class Compose:
             if ended:
                 reader.join()
                 raise self._not_up(said)
+            if ended == 0:
+                turn.close()
+                if gone := [name for name in names if name not in there]:
+                    raise StackError(
+                        f"{', '.join(gone)} was stopped by another command, and does not start",
+                        hint="`homeport proxy start` begins anew",
+                    )
             if time.monotonic() > deadline:
                 raise StackError(
                     f"not healthy after {START_S / 60:g} minutes: {', '.join(missing)}",
@@ -325,58 +379,42 @@ class Compose:
     def health(self) -> Health:
         self._check()
         checks = [container.check for container in self._containers()]
-        url = next(
-            (
-                f"http://{c.ports[0]}"
-                for c in self._containers()
-                if c.service == GATEWAY and c.ports
-            ),
-            None,
-        )
-        if url is not None:
-            checks.append(_answers(url))
+        if url := self._url():
+            checks.append(answers.check(f"{GATEWAY} at {url}", url))
         return Health(checks=tuple(sorted(checks, key=lambda check: _gateway_first(check.name))))
 
     def logs(self, *, lines: int, follow: bool, service: str | None = None) -> Iterator[str]:
         self._check()
+        if service is not None and service not in {c.service for c in self._containers()}:
+            names = ", ".join(each.name for each in self.services(("*",)))
+            if service not in names.split(", "):
+                raise StackError(f"there is no service '{service}'", hint=f"there are {names}")
         words = ["--profile", "*", "logs", "--no-color", "--tail", str(lines)]
         words += [*["--follow"] * follow, *[service or ""] * (service is not None)]
         with self._docker.compose(*words) as process:
             assert process.stdout is not None
             said: list[str] = []
             for line in process.stdout:
-                said = [*said[-5:], line.rstrip("\n")]
+                said = [*said[-5:], line.rstrip("\n").removeprefix(CLEARED)]
                 yield said[-1]
         if process.returncode and not follow:
             raise failed("docker compose logs", said)
 
-    def _url(self, services: list[Service]) -> str:
-        gateway = next(service for service in services if service.name == GATEWAY)
-        return f"http://127.0.0.1:{gateway.ports[0]}" if gateway.ports else ""
+    def _url(self) -> str:
+        """Where the gateway that runs is reached from this machine; empty where it is not."""
+        there = (c for c in self._containers() if c.service == GATEWAY)
+        return next((url for each in there for url in each.urls), "")
 
     def _containers(self) -> list[Container]:
         of_project = f"--filter=label=com.docker.compose.project={self._layout.project}"
-        listed = self._docker.ask("ps", "--all", "--quiet", of_project)
-        ids = listed.split()
-        if not ids:
-            return []
-        with suppress(StackError):  # one has gone since
-            inspected = self._docker.ask_json("inspect", *ids)
-            return [found for each in inspected if (found := container(each))]
+        for _ in range(LOOKS):
+            ids = self._docker.ask("ps", "--all", "--quiet", of_project).split()
+            if not ids:
+                return []
+            with suppress(StackError):  # one has gone since
+                inspected = self._docker.ask_json("inspect", *ids)
+                return [found for each in inspected if (found := container(each))]
         return []
-
-
-class _Repeated:
-    """Tells what is new, and again what is not, now and then."""
-
-    def __init__(self, tell: Tell) -> None:
-        self._tell, self._last, self._at = tell, "", 0.0
-
-    def __call__(self, text: str) -> None:
-        now = time.monotonic()
-        if text != self._last or now - self._at > TELL_S:
-            self._tell(text)
-            self._last, self._at = text, now
 
 
 def _read(process: Popen[str], said: list[str]) -> None:
@@ -388,16 +426,6 @@ def _read(process: Popen[str], said: list[str]) -> None:
 
 def _told(wanted: Wanted) -> str:
     return "" if wanted == Wanted() else msgspec.json.encode(wanted).decode()
-
-
-def _answers(url: str) -> Check:
-    """Whether it is reached as clients reach it."""
-    name = f"{GATEWAY} at {url}"
-    try:
-        with urlopen(f"{url}/health", timeout=5) as answer:
-            return Check(name=name, is_healthy=answer.status == 200)
-    except (URLError, OSError) as error:
-        return Check(name=name, is_healthy=False, why=str(getattr(error, "reason", error)))
 
 
 def _gateway_first(name: str) -> tuple[bool, str]:

@@ -6,11 +6,14 @@ of Docker's API 1.45 (Docker 26).
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from homeport.stack.proxy import Check, Member
+
+EVERYWHERE: Final = ("0.0.0.0", "::")
+"""Addresses of no machine: what listens there is reached by any of this one."""
 
 
 class Container(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +49,15 @@ class Container(msgspec.Struct, frozen=True, kw_only=True):
         if self.is_once and self.exit_status == 0:
             return False
         return self.health == "unhealthy" or self.status == "dead" or crashed
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """Where it is reached from this machine, should it speak HTTP."""
+        parts = [port.rpartition(":") for port in self.ports]
+        return tuple(
+            f"http://{'127.0.0.1' if host in EVERYWHERE else host}:{port}"
+            for host, _, port in parts
+        )
 
     @property
     def member(self) -> Member:

@@ -27,10 +27,10 @@ import msgspec
 from homeport.config import load
 from homeport.errors import StackError
 from homeport.stack import env_file
+from homeport.stack.alone import alone
 from homeport.stack.containers import litellm_file
 from homeport.stack.containers.compose import Compose
 from homeport.stack.installing import files_plan, migrate, wheel
-from homeport.stack.installing.alone import alone
 from homeport.stack.installing.files_plan import Step
 from homeport.stack.installing.migrate import Migration
 from homeport.stack.installing.staged import Staged

@@ -20,12 +20,12 @@ import msgspec
 
 from homeport.config import load
 from homeport.errors import StackError
+from homeport.stack.alone import alone
 from homeport.stack.background.process import Background
 from homeport.stack.background.unit import Unit
 from homeport.stack.containers import litellm_file
 from homeport.stack.containers.docker_client import Docker
 from homeport.stack.installing import files_plan, remains
-from homeport.stack.installing.alone import alone
 from homeport.stack.installing.files_plan import Removal
 from homeport.stack.installing.install import sums_of
 from homeport.stack.installing.remains import Remains

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from homeport.stack.proxy import StackError, Tell
+from homeport.errors import StackError
+from homeport.stack.proxy import Tell
 
 
 @contextmanager
