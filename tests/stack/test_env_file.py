@@ -102,6 +102,12 @@ def test_a_line_that_is_not_understood_is_none() -> None:
     assert env_file.unread(text) == [1, 2, 4, 6]
 
 
+def test_what_no_environment_can_hold_is_none() -> None:
+    text = "A=1\0\nB=1\n"
+    assert env_file.values(text) == {"B": "1"}
+    assert env_file.unread(text) == [1]
+
+
 def test_lines_know_whether_they_mean_other_variables() -> None:
     text = 'A=$X\nB=\'$X\'\nC="$X"\nD="\\$X"\nE=x\n'
     assert [line.is_literal for line in env_file.lines(text)] == [False, True, False, True, True]

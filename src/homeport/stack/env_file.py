@@ -11,6 +11,7 @@ one):
 
 We write without quotes what is plain, and in single quotes what can be said in them. In what a user
 wrote ``$NAME`` is left as it stands, and a value of several lines is not read: its line is none for us.
+Nor is one with a NUL byte, which no environment can hold.
 """
 
 import re
@@ -130,7 +131,7 @@ def quoted(value: str) -> str:
 
 
 def _read(line: str) -> Line | None:
-    if line.lstrip().startswith("#") or not (match := _LINE.match(line)):
+    if line.lstrip().startswith("#") or "\0" in line or not (match := _LINE.match(line)):
         return None
     single, double, bare = match.group("single", "double", "bare")
     if single is not None:

@@ -219,6 +219,18 @@ def test_a_key_is_made_once_and_kept_for_its_owner_alone(env: dict[str, str]) ->
     assert look.client_key(first) not in str(look.told(first))
 
 
+def test_a_key_that_cannot_be_read_is_not_made_anew(env: dict[str, str]) -> None:
+    """Clients have it."""
+    file = look.state_folder(env) / look.KEY_FILE
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"sk-\xff\n")
+    with pytest.raises(ConfigError, match="the master key cannot be read: it is no text") as raised:
+        look.planned(env)
+    assert raised.value.where == str(file)
+    assert look.planned({**env, "HOMEPORT_MASTER_KEY": "sk-1"}).key_from == "HOMEPORT_MASTER_KEY"
+    assert file.read_bytes() == b"sk-\xff\n"
+
+
 def test_litellms_file_is_written_once(env: dict[str, str], tmp_path: Path) -> None:
     config = tmp_path / "etc" / "litellm.yaml"
     env |= {

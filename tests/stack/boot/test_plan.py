@@ -125,7 +125,7 @@ def test_order_and_ports(
 def test_the_gateway_alone_is_left_to_its_configuration() -> None:
     (gateway,) = planned({"AUTO_INFER_LITELLM_CONFIG": "/etc/litellm.yaml"}).members
     assert gateway.command.argv == (
-        *("python", "-m", "homeport", "serve", "--host", "0.0.0.0", "--port", "11899"),
+        *("python", "-P", "-m", "homeport", "serve", "--host", "0.0.0.0", "--port", "11899"),
     )
     env = env_of(gateway)
     assert "HOMEPORT_UPSTREAM" not in env

@@ -219,6 +219,16 @@ def test_links_stay_links(user: User) -> None:
     assert "HOMEPORT_MASTER_KEY" in mine.read_text()
 
 
+def test_bytes_that_are_no_text_stay_and_stop_nothing(user: User) -> None:
+    user.services.mkdir(parents=True)
+    strange = b"MINE='\xff\xfe'\nHOMEPORT_METRICS_TOKEN=\xff\nHOMEPORT_MASTER_KEY=a\0b\n"
+    (user.services / ".env").write_bytes(strange)
+    user.install()
+    assert (user.services / ".env").read_bytes().startswith(strange)
+    assert (user.services / "prometheus" / "metrics_token").read_bytes() == b"\xff"
+    assert user.values["HOMEPORT_MASTER_KEY"].startswith("sk-")
+
+
 # --- services -----------------------------------------------------------------------------------
 
 

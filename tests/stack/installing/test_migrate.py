@@ -154,6 +154,17 @@ def test_files_that_do_not_matter_are_left_out_and_named(person: Person) -> None
     assert set(old.unread) <= set(planned(old).left)
 
 
+def test_links_among_the_old_stacks_files_are_named_and_not_followed(person: Person) -> None:
+    """One may lead to what its owner may not read, where root installs."""
+    secret = person.has(person.dep.parent.parent / "of-another", "secret")
+    person.has(person.dep / "docker-compose.yaml", COMPOSE)
+    (person.dep / "notes").symlink_to(secret)
+    (person.dep / "folder").symlink_to(secret.parent)
+    old = person.look()
+    assert old.files == {"docker-compose.yaml": COMPOSE}
+    assert old.unread == (f"{person.dep / 'notes'} (a link)",)
+
+
 # --- planning -----------------------------------------------------------------------------------
 
 

@@ -75,7 +75,7 @@ def findings(wanted: Wishes, env: Mapping[str, str]) -> Findings:
         hostname=socket.gethostname(),
         llama=_llama(wanted, env) if wanted.llama else None,
         litellm=_litellm(wanted, env) if wanted.litellm else None,
-        own_key=_read_key(folder / KEY_FILE),
+        own_key=None if any(map(env.get, MASTER_KEYS)) else _read_key(folder / KEY_FILE),
         has_keys=has_keys,
         config=config,
     )
@@ -239,10 +239,19 @@ def _own_configuration(wanted: Wishes, env: Mapping[str, str]) -> tuple[bool, di
 
 
 def _read_key(file: Path) -> str | None:
+    """None where there is none yet. One that cannot be read is no reason to make another: clients have
+    it. Raises ``ConfigError``."""
     try:
-        return file.read_text("utf-8").strip() or None
-    except OSError:
+        return file.read_text("ascii").strip() or None
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text"
+        raise ConfigError(
+            f"the master key cannot be read: {reason}",
+            where=str(file),
+            hint="check its owner; or remove it, and another one is made",
+        ) from None
 
 
 # --------------------------------------------------------------------------- writing

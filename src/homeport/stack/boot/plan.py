@@ -315,7 +315,8 @@ def _gateway(wanted: Wishes, found: Findings, env: Mapping[str, str], *words: st
         name="gateway",
         title="the gateway",
         command=Command(
-            argv=(found.python, "-m", "homeport", "serve", *where, *words),
+            # -P: the folder in which the container starts is not searched for Python.
+            argv=(found.python, "-P", "-m", "homeport", "serve", *where, *words),
             env=tuple(env.items()),
             inherits_env=False,
             engine="custom",

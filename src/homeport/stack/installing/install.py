@@ -222,7 +222,7 @@ def _shipped(values: Mapping[str, str]) -> dict[str, bytes]:
     name, data = wheel.packed()
     shipped[f"gateway/{name}"] = data
     shipped |= litellm_file.image_files()
-    shipped[METRICS_TOKEN_FILE] = values["HOMEPORT_METRICS_TOKEN"].encode()
+    shipped[METRICS_TOKEN_FILE] = env_file.encoded(values["HOMEPORT_METRICS_TOKEN"])
     shipped["compose.yaml"] = shipped.pop("compose.yaml")
     return shipped
 

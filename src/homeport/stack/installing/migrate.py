@@ -191,6 +191,9 @@ def _files(stack: Path, unread: list[str]) -> Iterator[tuple[str, bytes]]:
             if (count := count + 1) > FILES:
                 unread.append(f"{file} and what follows (more than {FILES} files)")
                 return
+            if file.is_symlink():  # it may lead to anything that install may read
+                unread.append(f"{file} (a link)")
+                continue
             try:
                 yield file.relative_to(stack).as_posix(), _content(file)
             except (OSError, ValueError) as error:
