@@ -42,10 +42,14 @@ def home(env: Mapping[str, str]) -> Path:
         return named
     if own := env.get("HOMEPORT_HOME"):
         return Path(own).absolute()
-    xdg = Path(env.get("XDG_CONFIG_HOME", ""))
-    if not xdg.is_absolute():  # the XDG specification: ignore a relative one
-        xdg = Path(env.get("HOME") or Path.home()) / ".config"
-    return xdg / "homeport"
+    return xdg(env, "XDG_CONFIG_HOME", ".config") / "homeport"
+
+
+def xdg(env: Mapping[str, str], name: str, otherwise: str) -> Path:
+    """One of the user's folders, by the XDG specification: a relative one is ignored. ``otherwise`` is
+    below the home."""
+    folder = Path(env.get(name, ""))
+    return folder if folder.is_absolute() else Path(env.get("HOME") or Path.home()) / otherwise
 
 
 def _named_folder(env: Mapping[str, str]) -> Path | None:
@@ -65,10 +69,7 @@ def state_home(env: Mapping[str, str]) -> Path:
     """
     if own := env.get("HOMEPORT_HOME"):
         return Path(own).absolute() / "state"
-    xdg = Path(env.get("XDG_STATE_HOME", ""))
-    if not xdg.is_absolute():
-        xdg = Path(env.get("HOME") or Path.home()) / ".local" / "state"
-    return xdg / "homeport"
+    return xdg(env, "XDG_STATE_HOME", ".local/state") / "homeport"
 
 
 def data_home(env: Mapping[str, str]) -> Path:
@@ -76,10 +77,7 @@ def data_home(env: Mapping[str, str]) -> Path:
     under the XDG data home."""
     if own := env.get("HOMEPORT_HOME"):
         return Path(own).absolute() / "data"
-    xdg = Path(env.get("XDG_DATA_HOME", ""))
-    if not xdg.is_absolute():
-        xdg = Path(env.get("HOME") or Path.home()) / ".local" / "share"
-    return xdg / "homeport"
+    return xdg(env, "XDG_DATA_HOME", ".local/share") / "homeport"
 
 
 def config_file(file: Path | None, env: Mapping[str, str]) -> tuple[Path, bool]:

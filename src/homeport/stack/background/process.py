@@ -236,15 +236,13 @@ class Background:
         url = self._url(record)
         why = answers.why_silent(url) if url else ""
         state: Final = "running" if url else "starting"
-        profile = f"profile {record.run.profile}" if record.run.profile else ""
-        no_db = "no usage store" if record.run.no_db else ""
         return Member(
             name=GATEWAY,
             state=state,
             health="starting" if url is None else "unhealthy" if why else "healthy",
             since=record.started_at,
             ports=(url.partition("//")[2],) if url else (),
-            detail=", ".join(filter(None, (f"pid {pid}", profile, no_db, why))),
+            detail=", ".join(filter(None, (f"pid {pid}", *record.run.details, why))),
         )
 
     def _epitaph(self, fate: str, pid: int) -> str:

@@ -69,6 +69,12 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
         """After so long it is killed."""
         return self.drain_timeout_s + GRACE_S
 
+    @property
+    def details(self) -> list[str]:
+        """What is not as ever, in words."""
+        profile = [f"profile {self.profile}"] if self.profile else []
+        return profile + ["no usage store"] * self.no_db
+
 
 class Serving(msgspec.Struct, frozen=True, kw_only=True):
     """A call of ``homeport serve``."""

@@ -20,7 +20,6 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -128,10 +127,7 @@ class Unit:
         self._places = list(running.folders(env, state_home))
         self._folder = state_home / "proxy"
         self._environment = self._folder / "environment"
-        config = Path(env.get("XDG_CONFIG_HOME", ""))
-        if not config.is_absolute():
-            config = Path(env.get("HOME") or Path.home()) / ".config"
-        self.file = config / "systemd" / "user" / NAME
+        self.file = load.xdg(env, "XDG_CONFIG_HOME", ".config") / "systemd" / "user" / NAME
 
     @property
     def was_started(self) -> bool:
@@ -256,9 +252,7 @@ class Unit:
         why = answers.why_silent(url) if url else ""
         health: Any = "unhealthy" if why else "healthy" if url else "starting"
         details = [f"pid {seen.pid}" if seen.pid else ""]
-        if runs is not None:
-            details.append(f"profile {runs.profile}" if runs.profile else "")
-            details.append("no usage store" if runs.no_db else "")
+        details += runs.details if runs is not None else ()
         if state == "died":
             details.append(f"systemd: {seen.result}, status {seen.exit_status}")
         times = f"{seen.restarts} times" if seen.restarts > 1 else "once"

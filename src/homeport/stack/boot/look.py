@@ -20,7 +20,7 @@ from typing import Any, Final
 import yaml
 
 from homeport.config import litellm_compat, load
-from homeport.config.flags import Overrides
+from homeport.config.flags import MASTER_KEYS, Overrides
 from homeport.config.values import is_hub_id
 from homeport.engines import gguf, litellm_proxy
 from homeport.engines.litellm_proxy import TAMPERED
@@ -32,7 +32,6 @@ from homeport.spec import LiteLLMSettings, Machine, ModelSettings, Settings
 from homeport.stack.boot import litellm_config
 from homeport.stack.boot.litellm_config import LiteLLMFile
 from homeport.stack.boot.plan import (
-    MASTER_KEYS,
     File,
     Findings,
     LiteLLM,

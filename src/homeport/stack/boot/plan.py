@@ -27,6 +27,7 @@ from typing import Any, Final
 
 import msgspec
 
+from homeport.config.flags import MASTER_KEYS
 from homeport.engines import litellm_proxy
 from homeport.errors import ConfigError
 from homeport.spec import Command
@@ -37,8 +38,6 @@ LLAMA_PORT: Final = 8080
 LITELLM_PORT: Final = 8000
 GATEWAY_PORT: Final = 11899
 
-MASTER_KEYS: Final = ("HOMEPORT_MASTER_KEY", "LITELLM_MASTER_KEY")
-"""The key that clients need; the first that is set."""
 LITELLM_KEY: Final = "LITELLM_MASTER_KEY"
 
 EXIT_CUT: Final = 1

@@ -25,6 +25,7 @@ from typing import Final
 import msgspec
 
 from homeport.config import load
+from homeport.config.flags import MASTER_KEYS
 from homeport.errors import StackError
 from homeport.stack import env_file
 from homeport.stack.alone import alone
@@ -34,7 +35,7 @@ from homeport.stack.installing import files_plan, migrate, wheel
 from homeport.stack.installing.files_plan import Step
 from homeport.stack.installing.migrate import Migration
 from homeport.stack.installing.staged import Staged
-from homeport.stack.installing.variables import MASTER_KEYS, PROFILES, choices, chosen, wanted
+from homeport.stack.installing.variables import PROFILES, choices, chosen, wanted
 from homeport.stack.layout import Layout
 from homeport.stack.proxy import Tell
 

@@ -29,9 +29,11 @@ from typing import Final
 
 import msgspec
 
+from homeport.config import load
+from homeport.config.flags import MASTER_KEYS
 from homeport.errors import StackError
 from homeport.stack import env_file
-from homeport.stack.installing.variables import MASTER_KEYS, OWN
+from homeport.stack.installing.variables import OWN
 
 NAME: Final = "run-claude"
 OLD: Final = "old"
@@ -129,16 +131,11 @@ def look(env: Mapping[str, str]) -> Old | None:
 def _config_folder(env: Mapping[str, str]) -> Path:
     if named := env.get("RUN_CLAUDE_CONFIG"):
         return Path(named).expanduser().absolute()
-    return _xdg(env, "XDG_CONFIG_HOME", ".config") / NAME
+    return load.xdg(env, "XDG_CONFIG_HOME", ".config") / NAME
 
 
 def _state_folder(env: Mapping[str, str]) -> Path:
-    return _xdg(env, "XDG_STATE_HOME", ".local/state") / NAME
-
-
-def _xdg(env: Mapping[str, str], name: str, otherwise: str) -> Path:
-    folder = Path(env.get(name, ""))
-    return folder if folder.is_absolute() else Path(env.get("HOME") or Path.home()) / otherwise
+    return load.xdg(env, "XDG_STATE_HOME", ".local/state") / NAME
 
 
 def _wanted(file: Path) -> bytes | None:

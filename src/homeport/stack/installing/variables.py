@@ -11,13 +11,13 @@ import secrets
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Final
 
+from homeport.config.flags import MASTER_KEYS
 from homeport.stack.containers.litellm_file import URL as LITELLM_URL
 from homeport.stack.env_file import Variable
 
 PROFILES: Final = ("litellm", "monitoring", "llama")
 """What there is beside gateway and database: ``--with``."""
 LLAMA_URL: Final = "http://llama:8080/v1"
-MASTER_KEYS: Final = ("HOMEPORT_MASTER_KEY", "LITELLM_MASTER_KEY")
 GPU_FILES: Final = "compose.yaml:compose.gpu.yaml"
 OWN: Final = re.compile(r"(?:HOMEPORT|COMPOSE)_\w+")
 """Names that mean something to us or to Compose."""
