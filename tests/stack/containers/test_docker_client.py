@@ -35,6 +35,12 @@ def test_what_the_shell_says_of_other_stacks_does_not_reach_ours(layout: Layout)
     assert {"DOCKER_HOST=unix:///x", "HOMEPORT_PORT=1", "COMPOSE_PROFILES=asked for"} <= set(said)
 
 
+def test_a_command_that_ends_after_its_output_has_not_failed(layout: Layout) -> None:
+    (layout.home / "docker").write_text("#!/bin/sh\necho said\nexec >&- 2>&-\n/bin/sleep 0.2\n")
+    docker = Docker(layout, {"PATH": str(layout.home)})
+    assert docker.composed("config") == ["said"]
+
+
 def test_the_name_of_the_stack_is_that_of_its_folder(layout: Layout) -> None:
     assert layout.project == "homeport"
     layout.env_file.write_text("COMPOSE_PROJECT_NAME=box\n")

@@ -92,6 +92,7 @@ class Docker:
         )
         try:
             yield process
+            process.wait()  # it has closed its output, and may need a moment to end
         finally:
             if process.poll() is None:
                 process.terminate()
