@@ -1,8 +1,9 @@
 """The running homeport, as commands see it: where it is, and its admin API.
 
 Which one: ``--url``, else ``HOMEPORT_URL`` (``MLX_WRAPPER_URL`` means the same in scripts that were
-written for another launcher), else the one that runs on this machine and has told so
-(``runtime.running``). Its key: the one that was told with it; of a homeport elsewhere,
+written for another launcher), else the one that runs on this machine: it has told so
+(``runtime.running``), or is the stack's (``stack.containers.reached``). Its key: the one that was told
+with it; of a homeport elsewhere,
 ``HOMEPORT_MASTER_KEY`` or ``LITELLM_MASTER_KEY``. Never from the command line, which everybody on the
 machine can read.
 
@@ -14,13 +15,16 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 from urllib.parse import quote, urlsplit
 
 import click
 
 from homeport.cli import output
 from homeport.runtime import running
+
+if TYPE_CHECKING:
+    from homeport.stack.containers.reached import Reached
 
 TIMEOUT_S: Final = 60.0
 """Of silence. Where something takes long, homeport says so every 15 s."""
@@ -118,7 +122,8 @@ def find(url: str | None) -> Control:
     if not here:
         fail(
             "no homeport runs here",
-            "start it with `homeport serve`; for one elsewhere, --url or HOMEPORT_URL",
+            "start it with `homeport serve` or `homeport proxy start`; for one elsewhere, --url or "
+            "HOMEPORT_URL",
         )
     if len(here) > 1:
         listed = ", ".join(one.url for one in here)
@@ -126,10 +131,18 @@ def find(url: str | None) -> Control:
     return Control(here[0].url, here[0].key)
 
 
-def _running(env: Mapping[str, str]) -> list[running.Running]:
+def _running(env: Mapping[str, str]) -> "list[running.Running | Reached]":
     from homeport.config import load  # takes longer than all else here
+    from homeport.stack.layout import Layout
 
-    return running.running(running.folders(env, load.state_home(env)))
+    here: list[running.Running | Reached] = []
+    here += running.running(running.folders(env, load.state_home(env)))
+    if Layout.of(env).is_installed:
+        from homeport.stack.containers import reached  # Docker: only where there is a stack
+
+        stack = reached.gateway(env)
+        here += [stack] if stack else []
+    return here
 
 
 def _plain(url: str) -> str:

@@ -1,5 +1,6 @@
 """``homeport usage``: what was asked of which model; read from the database, so that homeport need not
-run.
+run. The stack's database is reached in its network only: there the command runs in the gateway's
+container.
 
 A bar shows tokens: ``░`` prompt from the cache, ``▒`` prompt that the engine had to read, ``█`` answer.
 All bars are to one scale.
@@ -20,9 +21,11 @@ from homeport.config import load
 from homeport.config.problems import WrongValueError
 from homeport.config.values import Place, seconds
 from homeport.errors import ConfigError
+from homeport.stack.containers import reached
 from homeport.store.base import Aggregate, By, Capture, Filter, Store, StoreError
 from homeport.store.choosing import FILE, POSTGRES, store_for
 
+STORE: Final = "HOMEPORT_STORE_URL"
 BARS: Final = "░▒█"
 BAR_WIDTH: Final = 28
 LEAST_BAR: Final = 8
@@ -63,6 +66,12 @@ def usage(
     token, TOK/S the average speed after it, both of streams.
     """
     since_s = _seconds(since)
+    stack = None if file or os.environ.get(STORE) else reached.gateway(os.environ)
+    if stack is not None:
+        output.say("of the stack; with --config FILE of a homeport without containers")
+        words = ["usage", "--by", by, "--since", since, *["--captured"] * captured]
+        words += [*["--session", session or ""] * (session is not None), *["--json"] * as_json]
+        raise SystemExit(reached.run(stack, words, has_terminal=output.width() is not None))
     settings = load.settings(file, os.environ).store
     state_home = load.state_home(os.environ)
     store = store_for(settings.url, state_home)
@@ -73,6 +82,10 @@ def usage(
     if is_new:
         why = "" if settings.enabled else " (store: off)"
         output.say(f"nothing has been recorded yet{why}")
+        if not file and reached.is_installed(os.environ):
+            output.say(
+                "  the stack has a database of its own, and does not run: homeport proxy start"
+            )
         if as_json:
             output.data_json([])
         return

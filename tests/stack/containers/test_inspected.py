@@ -28,6 +28,7 @@ def inspected(labels: dict[str, str] | None = None, **state: Any) -> dict[str, A
             **state,
         },
         "Config": {"Labels": {"com.docker.compose.service": "gateway", **(labels or {})}},
+        "HostConfig": {"RestartPolicy": {"Name": "unless-stopped"}},
         "NetworkSettings": {
             "Ports": {
                 "11899/tcp": [{"HostIp": "127.0.0.1", "HostPort": "21899"}],
@@ -110,3 +111,38 @@ def test_a_command_in_a_services_place_is_none_of_it() -> None:
     strange = inspected()
     strange["Config"]["Labels"] = None
     assert container(strange) is None
+
+
+@pytest.mark.parametrize(
+    ("policy", "status", "was_stopped"),
+    [
+        ("unless-stopped", "exited", True),
+        ("no", "exited", False),
+        ("unless-stopped", "running", False),
+        ("unless-stopped", "restarting", False),
+    ],
+)
+def test_who_is_started_again_by_docker_and_has_ended_was_stopped(
+    policy: str, status: str, was_stopped: bool
+) -> None:
+    shown = inspected(Status=status, ExitCode=143)
+    shown["HostConfig"]["RestartPolicy"]["Name"] = policy
+    found = container(shown)
+    assert found is not None
+    assert found.was_stopped == was_stopped
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:21899"),
+        ("0.0.0.0", "http://127.0.0.1:21899"),
+        ("192.168.1.5", "http://192.168.1.5:21899"),
+    ],
+)
+def test_where_it_is_reached_from_this_machine(host: str, url: str) -> None:
+    shown = inspected()
+    shown["NetworkSettings"]["Ports"]["11899/tcp"][0]["HostIp"] = host
+    found = container(shown)
+    assert found is not None
+    assert found.urls == (url,)

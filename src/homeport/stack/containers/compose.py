@@ -316,17 +316,14 @@ class Compose:
                 return
             for each in there.values():
                 if each.has_failed and each.since and each.since > begun:
-                    raise self._broken(each)
+                    raise _stopped(each.service) if each.was_stopped else self._broken(each)
             if ended:
                 reader.join()
                 raise self._not_up(said)
             if ended == 0:
                 turn.close()
                 if gone := [name for name in names if name not in there]:
-                    raise StackError(
-                        f"{', '.join(gone)} was stopped by another command, and does not start",
-                        hint="`homeport proxy start` begins anew",
-                    )
+                    raise _stopped(", ".join(gone))
             if time.monotonic() > deadline:
                 raise StackError(
                     f"not healthy after {START_S / 60:g} minutes: {', '.join(missing)}",
@@ -415,6 +412,13 @@ class Compose:
                 inspected = self._docker.ask_json("inspect", *ids)
                 return [found for each in inspected if (found := container(each))]
         return []
+
+
+def _stopped(name: str) -> StackError:
+    return StackError(
+        f"{name}: stopped by another command while it started",
+        hint="`homeport proxy start` begins anew",
+    )
 
 
 def _read(process: Popen[str], said: list[str]) -> None:

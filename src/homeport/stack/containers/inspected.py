@@ -31,6 +31,8 @@ class Container(msgspec.Struct, frozen=True, kw_only=True):
     ports: tuple[str, ...]
     wanted: str
     """What ``start`` was told, as JSON."""
+    comes_back: bool
+    """Docker starts it again, whatever it ends by, unless somebody has stopped it."""
     is_once: bool
     """It does something once, and has ended then."""
     last_check: str
@@ -49,6 +51,11 @@ class Container(msgspec.Struct, frozen=True, kw_only=True):
         if self.is_once and self.exit_status == 0:
             return False
         return self.health == "unhealthy" or self.status == "dead" or crashed
+
+    @property
+    def was_stopped(self) -> bool:
+        """By somebody: what ends by itself Docker starts again."""
+        return self.status == "exited" and self.comes_back
 
     @property
     def urls(self) -> tuple[str, ...]:
@@ -121,6 +128,7 @@ def container(found: Mapping[str, Any]) -> Container | None:
         since=_time(state["StartedAt" if state["Status"] == "running" else "FinishedAt"]),
         ports=tuple(sorted({f"{b['HostIp']}:{b['HostPort']}" for b in bindings})),
         wanted=labels.get("homeport.wanted", ""),
+        comes_back=found["HostConfig"]["RestartPolicy"]["Name"] in ("always", "unless-stopped"),
         is_once=labels.get("homeport.once") == "true",
         last_check=str(log[-1].get("Output", "")).strip().rpartition("\n")[2],
     )

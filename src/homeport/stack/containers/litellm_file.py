@@ -20,6 +20,7 @@ from homeport.config import load
 from homeport.engines import litellm_proxy
 from homeport.engines.litellm_proxy import Plan
 from homeport.errors import StackError
+from homeport.stack import staged
 from homeport.stack.layout import Layout
 
 SERVICE: Final = "litellm"
@@ -88,15 +89,9 @@ def _in_containers(path: str) -> bool:
 def write(layout: Layout, wanted: str) -> None:
     """For its readers alone: parameters of models may hold what nobody else should read. Raises
     ``StackError``."""
-    file = layout.litellm_config
-    new = file.with_name(f".{file.name}.part")
+    owner = _reader(layout.variables()) if os.getuid() == 0 else None
     try:
-        new.unlink(missing_ok=True)
-        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
-            stream.write(wanted)
-        if os.getuid() == 0:
-            os.chown(new, *_reader(layout.variables()))
-        new.replace(file)
+        staged.write(layout.litellm_config, wanted.encode(), owner=owner)
     except OSError as error:
         raise _trouble(layout, "written", error) from None
 
