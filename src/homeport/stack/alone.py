@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from homeport.errors import StackError
 from homeport.stack.proxy import Tell
+from homeport.stack.staged import unwritable
 
 
 @contextmanager
@@ -22,10 +22,7 @@ def alone(folder: Path, tell: Tell) -> Iterator[None]:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
-        raise StackError(
-            f"{folder} cannot be written: {error.strerror}",
-            hint="check the permissions of that folder, and the space on its disk",
-        ) from None
+        raise unwritable(folder, error) from None
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

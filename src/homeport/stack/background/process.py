@@ -32,7 +32,7 @@ from homeport.config import load
 from homeport.errors import StackError
 from homeport.runtime import identity, log_file, running
 from homeport.runtime.identity import Identity
-from homeport.stack import answers
+from homeport.stack import answers, staged
 from homeport.stack.alone import alone
 from homeport.stack.background import nearby
 from homeport.stack.background.serving import Run, Serving, as_it_ran, command, serving
@@ -147,10 +147,7 @@ class Background:
         try:
             log = log_file.opened(self.log)
         except OSError as error:
-            raise StackError(
-                f"{self.log} cannot be written: {error.strerror}",
-                hint="check the permissions of that folder, and the space on its disk",
-            ) from None
+            raise staged.unwritable(self.log, error) from None
         try:
             head = (
                 f"--- {datetime.now().astimezone():%Y-%m-%d %H:%M:%S}: started by homeport proxy\n"
@@ -282,9 +279,10 @@ class Background:
             return None  # none, or of another version: then its port tells
 
     def _write(self, record: Record) -> None:
-        new = self._file.with_suffix(".new")  # nobody else writes: we are alone
-        new.write_bytes(msgspec.json.encode(record))
-        new.replace(self._file)
+        try:
+            staged.write(self._file, msgspec.json.encode(record))
+        except OSError as error:
+            raise staged.unwritable(self._file, error) from None
 
 
 def _signal(process: Identity, number: signal.Signals) -> bool:

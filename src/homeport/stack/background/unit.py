@@ -27,7 +27,7 @@ import msgspec
 from homeport.config import load
 from homeport.errors import StackError
 from homeport.runtime import running
-from homeport.stack import answers
+from homeport.stack import answers, staged
 from homeport.stack.alone import alone
 from homeport.stack.background import nearby
 from homeport.stack.background.serving import Run, Serving, as_it_ran, command, serving
@@ -226,17 +226,11 @@ class Unit:
             run=msgspec.json.encode(call.run).decode(),
         )
         try:
-            self._environment.unlink(missing_ok=True)
-            handle = os.open(self._environment, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(handle, "w", errors="surrogateescape") as stream:
-                stream.writelines(map(_assignment, call.own_env.items()))
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            self.file.write_text(text)
+            own = "".join(map(_assignment, call.own_env.items()))
+            staged.write(self._environment, os.fsencode(own))
+            staged.write(self.file, text.encode(), staged.READABLE)
         except OSError as error:
-            raise StackError(
-                f"{error.filename} cannot be written: {error.strerror}",
-                hint="check the permissions of that folder, and the space on its disk",
-            ) from None
+            raise staged.unwritable(error.filename, error) from None
 
     # ------------------------------------------------------------------- looking
 

@@ -29,6 +29,7 @@ from homeport.errors import ConfigError
 from homeport.runtime import choosing, starting
 from homeport.runtime.litellm import LiteLLM as Installed
 from homeport.spec import LiteLLMSettings, Machine, ModelSettings, Settings
+from homeport.stack import staged
 from homeport.stack.boot import litellm_config
 from homeport.stack.boot.litellm_config import LiteLLMFile
 from homeport.stack.boot.plan import (
@@ -261,10 +262,10 @@ def prepare(planned: Plan, env: Mapping[str, str]) -> None:
     folder = state_folder(env)
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if planned.key_from == "new":
+            staged.write(folder / KEY_FILE, f"{client_key(planned)}\n".encode())
     except OSError as error:
         raise _unwritable(folder, error, "set HOMEPORT_HOME to a folder that can be") from error
-    if planned.key_from == "new":
-        _write(folder / KEY_FILE, f"{client_key(planned)}\n")
     for file in planned.files:
         _write_file(file)
 
@@ -278,25 +279,12 @@ def _write_file(file: File) -> None:
     path = Path(file.path)
     hint = "make its folder writable, or write the file yourself" if file.is_users else ""
     try:
-        if file.is_users:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("x", encoding="utf-8") as stream:
-                stream.write(file.text)
-        else:
-            _write(path, file.text)
-    except FileExistsError:
-        pass  # somebody was faster: it is theirs
+        if not file.is_users:
+            staged.write(path, file.text.encode())
+        elif not path.exists():  # somebody may have been faster: it is theirs then
+            staged.write(path, file.text.encode(), staged.READABLE)
     except OSError as error:
         raise _unwritable(path, error, hint) from error
-
-
-def _write(path: Path, text: str) -> None:
-    """For its owner alone, and there whole or not at all."""
-    new = path.with_name(f".{path.name}.new")
-    new.unlink(missing_ok=True)
-    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
-        stream.write(text)
-    new.replace(path)
 
 
 def _unwritable(path: Path, error: OSError, hint: str) -> ConfigError:

@@ -34,10 +34,10 @@ from homeport.stack.containers.compose import Compose
 from homeport.stack.installing import files_plan, migrate, wheel
 from homeport.stack.installing.files_plan import Step
 from homeport.stack.installing.migrate import Migration
-from homeport.stack.installing.staged import Staged
 from homeport.stack.installing.variables import PROFILES, choices, chosen, wanted
 from homeport.stack.layout import Layout
 from homeport.stack.proxy import Tell
+from homeport.stack.staged import SECRET, Staged
 
 __all__ = ["PROFILES", "Installed", "get_images", "install_files"]
 
@@ -45,7 +45,6 @@ METRICS_TOKEN_FILE: Final = "prometheus/metrics_token"
 MODELS: Final = "models"
 CHANGED: Final = "changed"
 """In the manifest: no file has such a sum."""
-SECRET: Final = 0o600
 WEIGHTS_SHOWN: Final = 3
 
 

@@ -20,6 +20,7 @@ import msgspec
 
 from homeport.config import load
 from homeport.errors import StackError
+from homeport.stack import staged
 from homeport.stack.alone import alone
 from homeport.stack.background.process import Background
 from homeport.stack.background.unit import Unit
@@ -29,7 +30,6 @@ from homeport.stack.installing import files_plan, remains
 from homeport.stack.installing.files_plan import Removal
 from homeport.stack.installing.install import sums_of
 from homeport.stack.installing.remains import Remains
-from homeport.stack.installing.staged import Staged
 from homeport.stack.layout import Layout
 from homeport.stack.proxy import Tell
 
@@ -117,9 +117,7 @@ def _remove_files(layout: Layout, env_kept: bool) -> Removal:
             (layout.services / path).unlink(missing_ok=True)
         if env_kept and files_plan.ENV in written:
             left = {files_plan.ENV: written[files_plan.ENV]}
-            with Staged() as staged:
-                staged.add(layout.manifest, msgspec.json.encode(left))
-                staged.put()
+            staged.write(layout.manifest, msgspec.json.encode(left), staged.READABLE)
     except OSError as error:
         raise StackError(
             f"{error.filename} cannot be removed: {error.strerror}",

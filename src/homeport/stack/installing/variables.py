@@ -19,6 +19,14 @@ PROFILES: Final = ("litellm", "monitoring", "llama")
 """What there is beside gateway and database: ``--with``."""
 LLAMA_URL: Final = "http://llama:8080/v1"
 GPU_FILES: Final = "compose.yaml:compose.gpu.yaml"
+NEEDED: Final = (
+    "HOMEPORT_MASTER_KEY",
+    "LITELLM_MASTER_KEY",
+    "HOMEPORT_INTERNAL_KEY",
+    "HOMEPORT_DB_PASSWORD",
+    "GRAFANA_ADMIN_PASSWORD",
+)
+"""Without a value of these Compose does nothing."""
 OWN: Final = re.compile(r"(?:HOMEPORT|COMPOSE)_\w+")
 """Names that mean something to us or to Compose."""
 

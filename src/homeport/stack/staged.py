@@ -11,8 +11,29 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
+from homeport.errors import StackError
+
 READABLE, OPEN = 0o644, 0o755
 """For all: containers run as other users, and the folder above lets nobody else in."""
+SECRET = 0o600
+"""For its owner alone."""
+
+
+def write(
+    file: Path, data: bytes, mode: int = SECRET, owner: tuple[int, int] | None = None
+) -> None:
+    """One file; ``owner`` is a uid and a gid. Raises ``OSError``."""
+    with Staged() as staged:
+        staged.add(file, data, mode, owner)
+        staged.put()
+
+
+def unwritable(path: Path | str, error: OSError) -> StackError:
+    """What somebody is told whose folder cannot be written."""
+    return StackError(
+        f"{path} cannot be written: {error.strerror}",
+        hint="check the permissions of that folder, and the space on its disk",
+    )
 
 
 class _Part(NamedTuple):
@@ -36,7 +57,13 @@ class Staged:
         self._folders.append(folder)
         folder.chmod(mode)  # whatever the umask
 
-    def add(self, file: Path, data: bytes, mode: int = READABLE) -> None:
+    def add(
+        self,
+        file: Path,
+        data: bytes,
+        mode: int = READABLE,
+        owner: tuple[int, int] | None = None,
+    ) -> None:
         """Through a link, it is the file behind it that is written."""
         file = Path(os.path.realpath(file))
         self.make(file.parent)
@@ -48,6 +75,8 @@ class Staged:
                 os.open(part.aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb"
             ) as stream:
                 os.fchmod(stream.fileno(), mode)
+                if owner is not None:
+                    os.fchown(stream.fileno(), *owner)
                 stream.write(data)
                 stream.flush()
                 os.fsync(stream.fileno())
