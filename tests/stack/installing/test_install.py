@@ -175,6 +175,33 @@ def test_what_is_in_env_stays_and_what_it_lacks_comes_behind(user: User) -> None
     assert mode(user.services / ".env") == 0o600
 
 
+def test_a_secret_that_was_emptied_is_made_anew_in_its_place(user: User) -> None:
+    user.install()
+    file = user.services / ".env"
+    before = file.read_text().splitlines()
+    at = next(n for n, line in enumerate(before) if line.startswith("HOMEPORT_MASTER_KEY="))
+    file.write_text("\n".join([*before[:at], "HOMEPORT_MASTER_KEY=", *before[at + 1 :], ""]))
+    said = user.install()
+    after = file.read_text().splitlines()
+    assert re.fullmatch(r"HOMEPORT_MASTER_KEY=sk-[\w-]{32}", after[at])
+    assert after[at] != before[at]
+    assert after[at].partition("=")[2] in said, "clients need it"
+    assert (after[:at], after[at + 1 :]) == (before[:at], before[at + 1 :])
+
+
+def test_what_is_empty_and_may_be_stays_so(user: User) -> None:
+    user.services.mkdir(parents=True)
+    (user.services / ".env").write_text("HOMEPORT_METRICS_TOKEN=\n")
+    user.install()
+    assert user.values["HOMEPORT_METRICS_TOKEN"] == ""
+
+
+def test_a_line_that_is_not_understood_is_told(user: User) -> None:
+    user.services.mkdir(parents=True)
+    (user.services / ".env").write_text("A=1\nHOMEPORT_PROFILE='coding\n")
+    assert "line 2" in user.install()
+
+
 def test_a_changed_file_stays_and_the_new_one_lies_beside_it(user: User) -> None:
     user.install()
     compose = user.services / "compose.yaml"

@@ -34,7 +34,7 @@ from homeport.stack.containers.compose import Compose
 from homeport.stack.installing import files_plan, migrate, wheel
 from homeport.stack.installing.files_plan import Step
 from homeport.stack.installing.migrate import Migration
-from homeport.stack.installing.variables import PROFILES, choices, chosen, wanted
+from homeport.stack.installing.variables import NEEDED, PROFILES, choices, chosen, wanted
 from homeport.stack.layout import Layout
 from homeport.stack.proxy import Tell
 from homeport.stack.staged import SECRET, Staged
@@ -93,15 +93,16 @@ def _install(
     known = env_file.values(before)
     profiles = chosen(known, add, drop)
     migrated = _migration(layout, env, known, profiles)
-    text = env_file.completed(
-        before,
-        wanted(
+    variables = [
+        *wanted(
             (migrated.env if migrated else {}) | {name: env[name] for name in env if env[name]},
             profiles,
             user=(os.getuid(), os.getgid()) if os.getuid() else None,
             has_gpu="llama" in profiles and has_gpu(),
-        ),
-    )
+        )
+    ]
+    emptied = {v.name: v.value for v in variables if v.name in NEEDED and known.get(v.name) == ""}
+    text = env_file.completed(env_file.changed(before, emptied), variables)
     text = env_file.changed(text, choices(env_file.values(text), profiles))
     if migrated and migrated.lines:
         text += "\n".join(("", f"# From {migrate.NAME}.", *migrated.lines.values(), ""))
@@ -117,7 +118,7 @@ def _install(
         dropped=tuple(name for name in chosen(known) if name not in profiles),
         new_key=key if is_new else None,
         migrated=migrated,
-        notes=tuple(_notes(layout, {**values, **env}, profiles)),
+        notes=(*_unread(before), *_notes(layout, {**values, **env}, profiles)),
     )
 
 
@@ -178,6 +179,11 @@ def _was_given(key: str, env: Mapping[str, str], migrated: Migration | None) -> 
     """The user has it already."""
     given = {env.get(name) for name in MASTER_KEYS}
     return key in given | set(migrated.env.values() if migrated else ())
+
+
+def _unread(text: str) -> Iterable[str]:
+    for number in env_file.unread(text):
+        yield f"services/.env, line {number}: not understood; is a quote missing?"
 
 
 def _notes(layout: Layout, values: Mapping[str, str], profiles: Collection[str]) -> Iterable[str]:
