@@ -98,6 +98,12 @@ def test_logs_of_a_service_that_is_none(running: Stack) -> None:
     assert running.homeport("proxy", "logs", "--service", "grafana").stdout == "", "it has not run"
 
 
+def test_after_an_update_the_next_step_is_a_restart(running: Stack) -> None:
+    assert "next: homeport proxy start" in running.homeport("install", "--no-images").stderr
+    (running.home / "services" / "gateway" / "requirements.txt").unlink()
+    assert "next: homeport proxy restart" in running.homeport("install", "--no-images").stderr
+
+
 def test_it_is_found_from_this_machine(running: Stack) -> None:
     assert "homeport-demo" in running.homeport("ps").stdout
     assert running.homeport("reload").returncode == 0

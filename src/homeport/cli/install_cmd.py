@@ -9,6 +9,7 @@ import click
 from homeport.cli import output
 from homeport.errors import StackError
 from homeport.runtime.nvml import Cards
+from homeport.stack.containers import reached
 from homeport.stack.containers.compose import Compose
 from homeport.stack.containers.docker_client import Docker
 from homeport.stack.installing import install as stack
@@ -63,7 +64,7 @@ def install(add: tuple[str, ...], drop: tuple[str, ...], no_images: bool, as_jso
         _tell_key(done)
     if failed:
         raise SystemExit(EXIT_FAILED)
-    output.say(f"next: homeport proxy {'restart' if done.dropped else 'start'}")
+    output.say(f"next: homeport proxy {_next(done)}")
 
 
 @click.command()
@@ -107,6 +108,12 @@ def _tell_files(done: stack.Installed) -> None:
         )
     for note in done.notes:
         output.say(f"  {note}")
+
+
+def _next(done: stack.Installed) -> str:
+    """A start cuts nobody off, and so takes nothing up that runs already otherwise."""
+    is_other = any(step.action in ("new", "updated") for step in done.files)
+    return "restart" if done.dropped or (is_other and reached.gateway(os.environ)) else "start"
 
 
 def _tell_key(done: stack.Installed) -> None:
