@@ -370,7 +370,7 @@ INIT = textwrap.dedent("""
     boot_init.split_off()
 
     def on_signal(number, frame):
-        print(signal.Signals(number).name, flush=True)
+        os.write(1, f"{signal.Signals(number).name}\\n".encode())  # print may be at work just now
         if number == signal.SIGTERM:
             os._exit(5)
         if number == signal.SIGINT:
