@@ -180,6 +180,18 @@ async def test_the_engine_gets_the_environment_and_no_stdin() -> None:
         assert process.tail() == "seen ''"
 
 
+async def test_what_opens_homeport_is_not_for_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    secrets = ("MASTER_KEY", "INTERNAL_KEY", "METRICS_TOKEN", "DB_PASSWORD", "STORE_URL")
+    for name in (*secrets, "HOME"):
+        monkeypatch.setenv(f"HOMEPORT_{name}", "x")
+    monkeypatch.setenv("HF_TOKEN", "y")
+    code = "import os; print(sorted(n for n in os.environ if n.startswith(('HOMEPORT_', 'HF_'))))"
+    command = Command(argv=python(code).argv, env=(("HOMEPORT_ENGINE_KEY", "its own"),))
+    async with await EngineProcess.spawn(command) as process:
+        await process.wait()
+        assert process.tail() == "['HF_TOKEN', 'HOMEPORT_ENGINE_KEY', 'HOMEPORT_HOME']"
+
+
 async def test_ctrl_c_does_not_reach_the_engine() -> None:
     code = "import os; print(os.getpgid(0) == os.getpid(), os.getsid(0))"
     async with await EngineProcess.spawn(python(code)) as process:

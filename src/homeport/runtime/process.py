@@ -6,8 +6,10 @@ Between us and the engine stands ``runtime.shim``; see there why nothing can out
 
 import asyncio
 import os
+import re
 import signal
 import socket
+from collections.abc import Mapping
 from contextlib import suppress
 from types import TracebackType
 
@@ -25,6 +27,15 @@ TAIL_CHARS = 8000
 
 _SHIM_END_S = 5.0
 """How long the shim may need to kill a tree; far more than it does."""
+
+
+_OUR_SECRETS = re.compile(r"HOMEPORT_(\w+_)?(KEY|PASSWORD|TOKEN)|HOMEPORT_STORE_URL")
+"""Variables that open homeport and its database. No engine inherits them: it runs code that comes with
+a model, and prints its environment where it crashes. A model's ``env`` can hand them on."""
+
+
+def _inherited(env: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in env.items() if not _OUR_SECRETS.fullmatch(name)}
 
 
 class EngineProcess:
@@ -55,7 +66,7 @@ class EngineProcess:
         from the ``spares``, if there are any."""
         process = await (spares.taken() if spares is not None else shims.started())
         assert process.stdin is not None
-        env = {**(os.environ if command.inherits_env else {}), **dict(command.env)}
+        env = {**(_inherited(os.environ) if command.inherits_env else {}), **dict(command.env)}
         process.stdin.write(shim.order(command.argv, env, at_end))
         end_s = _SHIM_END_S + (shim.AT_END_S if at_end else 0.0)
         return cls(process, Output() if output is None else output, end_s)
