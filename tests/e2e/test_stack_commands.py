@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -58,6 +59,25 @@ def test_a_stop_is_let_in_by_a_start_that_waits_for_health(stack: Stack) -> None
         assert "stopped by another command" in said
     finally:
         own.unlink()
+
+
+def test_ctrl_c_ends_the_waiting_and_says_what_goes_on(stack: Stack) -> None:
+    stack.homeport("proxy", "stop")
+    own = stack.home / "services" / "compose.override.yaml"
+    own.write_text(NEVER_HEALTHY)
+    try:
+        with begun(stack, "proxy", "start") as start:
+            assert start.stderr is not None
+            while "gateway (starting)" not in start.stderr.readline():
+                assert start.poll() is None
+            start.send_signal(signal.SIGINT)
+            said = start.communicate()[1]
+        assert start.returncode != 0
+        assert "goes on" in said
+        assert stack.inspected("gateway", ".State.Status") == "running"
+    finally:
+        own.unlink()
+        stack.homeport("proxy", "stop")
 
 
 @pytest.mark.parametrize(

@@ -193,8 +193,12 @@ class Compose:
             return Started(url=self._url(), was_running=True, without=tuple(without))
         self._check_ports(services, there)
         begun = datetime.now(UTC)
-        with self._docker.compose(*up, *names, env=env) as process:
-            self._wait(names, process, begun, turn, tell)
+        try:
+            with self._docker.compose(*up, *names, env=env) as process:
+                self._wait(names, process, begun, turn, tell)
+        except KeyboardInterrupt:
+            tell("no longer waiting; what was started goes on: `homeport proxy stop` ends it")
+            raise
         return Started(url=self._url(), was_running=False, without=tuple(without))
 
     def _can_have_image(self, service: Service, tell: Tell) -> bool:
