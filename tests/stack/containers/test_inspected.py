@@ -44,7 +44,7 @@ def test_one_that_is_healthy() -> None:
     assert found.is_up
     assert not found.has_failed
     assert found.ports == ("127.0.0.1:21899",)
-    assert found.since == datetime(2026, 11, 21, 6, 1, 5, tzinfo=UTC)
+    assert found.since == datetime(2026, 11, 21, 6, 1, 5, 123456, tzinfo=UTC)
     assert (found.member.state, found.member.health) == ("running", "healthy")
     assert found.check.is_healthy
 

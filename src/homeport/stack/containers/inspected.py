@@ -5,7 +5,7 @@ of Docker's API 1.45 (Docker 26).
 """
 
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
 import msgspec
@@ -135,7 +135,6 @@ def container(found: Mapping[str, Any]) -> Container | None:
 
 
 def _time(text: str) -> datetime | None:
-    """RFC 3339 with nanoseconds, which Python does not read; year 1 is Docker's word for never."""
-    if text.startswith("0001"):
-        return None
-    return datetime.strptime(text[:19], "%Y-%m-%dT%H:%M:%S").replace(tzinfo=UTC)
+    """RFC 3339 with nanoseconds; year 1 is Docker's word for never. Fractions count: what ended in the
+    second in which a start began is judged by them."""
+    return None if text.startswith("0001") else datetime.fromisoformat(text)
