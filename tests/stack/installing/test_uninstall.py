@@ -23,12 +23,13 @@ DOCKER = """
 echo "$*" >> "$ASKED"
 case "$1 $2" in
   "version "*|"compose version") echo 26.1 ;;
-  "images "*) printf 'sha256:1\\tbox-gateway\\nsha256:2\\tbox-litellm\\n' ;;
+  "images "*) printf 'sha256:1\\tbox-gateway\\nsha256:2\\tbox-litellm\\n'
+               printf 'sha256:1234567890123\\t<none>\\n' ;;
   "ps "*) printf "c1\\ttimescaledb\\ttimescale/timescaledb:2.23.1-pg17\\t$MADE_IN\\n"
           printf "c2\\tlitellm\\tbox-litellm\\t$MADE_IN\\nc3\\tgateway\\tbox-gateway\\t$MADE_IN\\n" ;;
   "network ls") echo box_internal; echo box_outside ;;
   "volume ls") echo box_state; echo box_timescaledb-data ;;
-  "image rm") [ "$4" = sha256:1 ] || { echo "image is being used" >&2; exit 1; } ;;
+  "image rm") [ "$4" != sha256:2 ] || { echo "image is being used" >&2; exit 1; } ;;
 esac
 """
 EMPTY = """
@@ -161,9 +162,10 @@ def test_data_stays_and_with_it_the_secrets(box: Box) -> None:
         "network rm box_outside",
         "image rm --force sha256:1",
         "image rm --force sha256:2",
+        "image rm --force sha256:1234567890123",
     ]
     assert "containers removed: gateway, litellm, timescaledb\n" in told
-    assert "images removed: box-gateway\n" in told
+    assert "images removed: 123456789012, box-gateway\n" in told
     assert "stay, since others may use them: box-litellm, timescale/timescaledb:2.23.1-pg17" in told
     assert f"data stays: {', '.join(VOLUMES)}\n" in told
     assert "services/.env stays: the password of the database is in it\n" in told

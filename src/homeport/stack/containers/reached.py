@@ -47,7 +47,7 @@ def gateway(env: Mapping[str, str]) -> Reached | None:
         docker = Docker(layout, env)
         filters = (f"{LABEL}project={layout.project}", f"{LABEL}service={GATEWAY}")
         ids = docker.ask("ps", "--quiet", *filters, within_s=PATIENCE_S).split()
-        found = docker.ask_json("inspect", *ids) if ids else []
+        found = (ids and docker.ask_json("inspect", *ids)) or []
     except StackError:
         return None
     return next(filter(None, map(reached, found)), None)

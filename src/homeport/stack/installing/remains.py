@@ -41,9 +41,12 @@ def find(docker: Docker) -> Remains:
     """Raises ``StackError``; so too where another stack has the name."""
     project = docker.layout.project
     of_project = f"--filter=label=com.docker.compose.project={project}"
-    built = dict(
-        _rows(docker, "images", of_project, "--no-trunc", "--format={{.ID}}\t{{.Repository}}")
-    )
+    images = _rows(docker, "images", of_project, "--no-trunc", "--format={{.ID}}\t{{.Repository}}")
+    # Those of earlier builds have lost their name.
+    built = {
+        each: each.removeprefix("sha256:")[:12] if name == "<none>" else name
+        for each, name in images
+    }
     rows = _rows(
         docker,
         *("ps", "--all", "--no-trunc", of_project),
