@@ -38,6 +38,7 @@ Pure: the caller says which request begins and ends; time is a counter of reques
 """
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -73,11 +74,15 @@ class SmallModels:
         patterns = tuple(patterns)
         self._names = frozenset(p.casefold() for p in patterns if "*" not in p)
         self._wildcards = tuple(Wildcard(p, "") for p in patterns if "*" in p)
+        self._is_one = lru_cache(maxsize=256)(self._matches)  # clients say the same few names
 
     def __repr__(self) -> str:
         return f"SmallModels({sorted(self._names)}, {[w.pattern for w in self._wildcards]})"
 
     def __contains__(self, name: str) -> bool:
+        return self._is_one(name)
+
+    def _matches(self, name: str) -> bool:
         if name.casefold() in self._names:
             return True
         return any(wildcard.matches(name) for wildcard in self._wildcards)
