@@ -4,6 +4,7 @@ Every test ends with ``assert_tidy``: exchanges closed, leases given back, nothi
 """
 
 import asyncio
+import gc
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from homeport.errors import UpstreamError
 from homeport.server import answer_stream, calls, proxy
+from homeport.server.http import Http
 from homeport.spec import Endpoint, EngineFacts, ModelFacts
 from homeport.wire import passthrough, stream
 from tests.server.fakes import READY, FakeInstance, Plan, World, chunk, said, whole
@@ -104,6 +106,27 @@ async def test_stream_to_anthropic(world: World) -> None:
     ((url, counted),) = world.client.counted
     assert url == "http://engine:1/v1/chat/completions/input_tokens"
     assert counted["messages"] == world.client.exchanges[0].request["messages"]
+
+
+@BOTH
+@EITHER
+async def test_nothing_of_a_request_waits_for_the_garbage_collector(
+    world: World, path: str, stream: bool
+) -> None:
+    """Its body may be of any size, and the collector comes by after thousands of requests."""
+    world.client.plans = [Plan(pieces=said("Hello") if stream else [whole("Hello")])]
+    gc.collect()
+    gc.disable()
+    try:
+        found = await ask(world, "POST", path, request(stream))
+        assert await found.status() == 200
+        await found.body()
+        del found
+        await asyncio.sleep(0)  # the task of the exchange lets go
+        left = [each for each in gc.get_objects() if isinstance(each, Http)]
+    finally:
+        gc.enable()
+    assert left == []
 
 
 @EITHER

@@ -78,10 +78,14 @@ class Attempts:
         kind: RequestKind,
         key: Key | None,
     ) -> None:
-        self._directory, self._http, self._kind, self._key = directory, http, kind, key
+        self._http = http
         self._notes = len(http.notes)
-        self._left = self._all(*found)
-        self.current = next(self._left, Attempt(http, found[1], None, key))
+        resolution, instance = found
+        self.current = Attempt(http, instance, None, key)
+        self._left: Iterator[Attempt] = iter(())
+        if isinstance(instance, RouteInstance):
+            self._left = _all(directory, http, kind, key, resolution, instance)
+            self.current = next(self._left, self.current)
 
     def __repr__(self) -> str:
         return f"<Attempts {self.current!r}>"
@@ -99,33 +103,45 @@ class Attempts:
         self.current = following
         return True
 
-    def _all(self, resolution: Resolution, instance: Instance) -> Iterator[Attempt]:
-        yield from self._of(resolution, instance)
-        if not isinstance(instance, RouteInstance):
-            return
-        for name in instance.route.fallbacks:
-            try:
-                found = self._directory.resolve(
-                    name, kind=self._kind, for_litellm=self._http.is_from_litellm
-                )
-            except RequestFault:  # not served now
-                continue
-            self._http.notes.append((b"x-homeport-model-fallback", header_value(name)))
-            yield from self._of(*found)
 
-    def _of(self, resolution: Resolution, instance: Instance) -> Iterator[Attempt]:
-        if not isinstance(instance, RouteInstance):
-            yield Attempt(self._http, instance, None, self._key)
+# Functions, and no methods: a generator that knows its ``Attempts`` would keep it, and with it the
+# request's body, until the garbage collector comes by.
+
+
+def _all(
+    directory: Directory,
+    http: Http,
+    kind: RequestKind,
+    key: Key | None,
+    resolution: Resolution,
+    route: RouteInstance,
+) -> Iterator[Attempt]:
+    """The route's own, then those of its fallbacks."""
+    yield from _of(directory, http, key, resolution, route)
+    for name in route.route.fallbacks:
+        try:
+            found = directory.resolve(name, kind=kind, for_litellm=http.is_from_litellm)
+        except RequestFault:  # not served now
+            continue
+        http.notes.append((b"x-homeport-model-fallback", header_value(name)))
+        yield from _of(directory, http, key, *found)
+
+
+def _of(
+    directory: Directory, http: Http, key: Key | None, resolution: Resolution, instance: Instance
+) -> Iterator[Attempt]:
+    if not isinstance(instance, RouteInstance):
+        yield Attempt(http, instance, None, key)
+        return
+    tried: set[str] = set()
+    while len(tried) <= instance.route.retries:
+        picked = instance.picked(key, frozenset(tried))
+        if picked is None:
             return
-        tried: set[str] = set()
-        while len(tried) <= instance.route.retries:
-            picked = instance.picked(self._key, frozenset(tried))
-            if picked is None:
-                return
-            tried.add(picked.id)
-            if self._http.is_from_litellm and isinstance(picked, ViaInstance):
-                if picked.native is None:
-                    continue  # it would come round again
-                picked = picked.native
-            called = self._directory.called(picked, resolution)
-            yield Attempt(self._http, called, instance, self._key)
+        tried.add(picked.id)
+        if http.is_from_litellm and isinstance(picked, ViaInstance):
+            if picked.native is None:
+                continue  # it would come round again
+            picked = picked.native
+        called = directory.called(picked, resolution)
+        yield Attempt(http, called, instance, key)
