@@ -260,7 +260,7 @@ def test_the_image_makes_the_role_when_it_sets_the_database_up() -> None:
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 connection.execute("SELECT * FROM homeport_capture")
     finally:
-        subprocess.run(["docker", "rm", "--force", name], capture_output=True)
+        subprocess.run(["docker", "rm", "--force", "--volumes", name], capture_output=True)
 
 
 def test_only_columns_that_the_documentation_tells() -> None:

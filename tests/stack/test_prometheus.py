@@ -224,7 +224,7 @@ def scraping(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
             prometheus.until('homeport_model_state{model="two", state="ready"} == 1')
             yield prometheus
         finally:
-            docker("rm", "--force", name)
+            docker("rm", "--force", "--volumes", name)
         gateway.assert_no_internal_error()
 
 

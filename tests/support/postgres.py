@@ -195,7 +195,7 @@ def timescale() -> Iterator[str]:
         until_up(url)
         yield url
     finally:
-        subprocess.run([docker, "rm", "--force", container], capture_output=True)
+        subprocess.run([docker, "rm", "--force", "--volumes", container], capture_output=True)
 
 
 def until_up(url: str) -> None:

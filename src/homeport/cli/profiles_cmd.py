@@ -94,7 +94,9 @@ def new(name: str) -> None:
         settings = None
     path = load.new_profile(name, os.environ, profile_template.text(name, settings))
     output.data(str(path))
-    output.say(f"edit it, then: homeport serve --profile {name}")
+    output.say(
+        f"edit it, then: homeport serve --profile {name}, or homeport proxy start --profile {name}"
+    )
 
 
 # --------------------------------------------------------------------------- list

@@ -58,6 +58,16 @@ def choices(known: Mapping[str, str], profiles: Collection[str]) -> dict[str, st
     }
 
 
+PORTS: Final = {
+    "HOMEPORT_PORT": "11899",
+    "LITELLM_PORT": "4444",
+    "PROMETHEUS_PORT": "9090",
+    "GRAFANA_PORT": "3000",
+    "LLAMA_PORT": "8080",
+}
+"""What the environment of ``install`` says, else these."""
+
+
 def wanted(
     env: Mapping[str, str],
     profiles: Collection[str],
@@ -88,11 +98,9 @@ def wanted(
     yield Variable("HOMEPORT_DB_READER_PASSWORD", _secret())
     yield Variable("HOMEPORT_METRICS_TOKEN", _secret())
     yield Variable("GRAFANA_ADMIN_PASSWORD", _secret(), "Grafana's user is admin.")
-    yield Variable("HOMEPORT_PORT", "11899", "Ports on this machine.")
-    yield Variable("LITELLM_PORT", env.get("LITELLM_PORT") or "4444")
-    yield Variable("PROMETHEUS_PORT", "9090")
-    yield Variable("GRAFANA_PORT", "3000")
-    yield Variable("LLAMA_PORT", "8080")
+    for name, port in PORTS.items():
+        comment = "Ports on this machine." if name == "HOMEPORT_PORT" else ""
+        yield Variable(name, env.get(name) or port, comment)
     yield Variable(
         "HOMEPORT_ALLOWED_HOSTS", "", "More names by which the gateway may be called, with commas."
     )
