@@ -1,5 +1,7 @@
 """Slots: conversations keep theirs, background requests keep off them."""
 
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -103,6 +105,14 @@ def test_small_models_of_the_users_own() -> None:
     mine = SmallModels(("Title-Model", "mini-*"))
     assert [name in mine for name in ("title-model", "MINI-3", "claude-haiku-4-5")] == [1, 1, 0]
     assert "claude-haiku-4-5" not in SmallModels(())
+
+
+def test_a_name_of_any_length_is_judged_and_not_kept() -> None:
+    small = SmallModels(("mini-*",))
+    for name, is_small in (("mini-" + "x" * 10_000, True), ("x" * 10_000, False)):
+        held = sys.getrefcount(name)
+        assert (name in small) is is_small
+        assert sys.getrefcount(name) == held
 
 
 @pytest.mark.parametrize(

@@ -74,13 +74,14 @@ class SmallModels:
         patterns = tuple(patterns)
         self._names = frozenset(p.casefold() for p in patterns if "*" not in p)
         self._wildcards = tuple(Wildcard(p, "") for p in patterns if "*" in p)
-        self._is_one = lru_cache(maxsize=256)(self._matches)  # clients say the same few names
+        self._known = lru_cache(maxsize=256)(self._matches)  # clients say the same few names
 
     def __repr__(self) -> str:
         return f"SmallModels({sorted(self._names)}, {[w.pattern for w in self._wildcards]})"
 
     def __contains__(self, name: str) -> bool:
-        return self._is_one(name)
+        # A name is what a client has written, of any length: only usual ones are worth keeping.
+        return self._known(name) if len(name) <= MAX_ID else self._matches(name)
 
     def _matches(self, name: str) -> bool:
         if name.casefold() in self._names:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -412,6 +413,20 @@ def test_who_does_not_end_is_killed(home: Home) -> None:
 
 
 # --- its log ----------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="this system has none of them")
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.EPERM], ids=["old kernel", "sandbox"])
+def test_without_descriptors_of_processes_it_is_stopped_all_the_same(
+    home: Home, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refused(pid: int) -> int:
+        raise OSError(number, os.strerror(number))
+
+    home.start()
+    monkeypatch.setattr(os, "pidfd_open", refused)
+    assert home.proxy().stop(home.tell)
+    assert home.processes() == []
 
 
 def test_its_log_is_shown_and_followed(home: Home) -> None:

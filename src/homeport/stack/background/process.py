@@ -17,6 +17,7 @@ leaves a homeport that runs and is not known here; the next ``start`` finds it a
 """
 
 import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -299,10 +300,19 @@ def _signal(process: Identity, number: signal.Signals) -> bool:
 
 @contextlib.contextmanager
 def _held(pid: int) -> Iterator[Callable[[signal.Signals], None]]:
-    """A way to signal whoever has the pid now, and nobody who has it later."""
+    """A way to signal whoever has the pid now, and nobody who has it later.
+
+    Where there are no descriptors of processes (macOS; Linux before 5.3: ``ENOSYS``), or a sandbox
+    refuses them (``EPERM``), it is the pid: who uses this has looked whose it is, and a moment is left
+    in which that may change.
+    """
     try:
-        descriptor = os.pidfd_open(pid)
-    except (AttributeError, NotImplementedError, PermissionError):  # macOS; old kernels, sandboxes
+        descriptor = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else None
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.EPERM):
+            raise
+        descriptor = None
+    if descriptor is None:
         yield lambda number: os.kill(pid, number)
         return
     try:
