@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from homeport.wire.ending import Ending
+from homeport.wire.ending import ending_of
 from homeport.wire.faults import Dialect
 from homeport.wire.sse import Splitter, parse_block
 
@@ -66,7 +66,7 @@ def of_stream(dialect: Dialect, events: list[Any]) -> tuple[str | None, int]:
 @pytest.mark.parametrize("path", ANSWERS, ids=lambda p: str(p.relative_to(CASES)))
 def test_as_it_was_recorded(path: Path) -> None:
     dialect, data = dialect_of(path), path.read_bytes()
-    ending = Ending(dialect, has_tools=True)
+    ending = ending_of(dialect, has_tools=True)
     if path.suffix == ".json":
         ending.take(data)
         expected = of_whole(dialect, json.loads(data))
@@ -79,7 +79,7 @@ def test_as_it_was_recorded(path: Path) -> None:
             dialect, [json.loads(event.data) for event in found if event.data != b"[DONE]"]
         )
     assert (ending.stop_reason, ending.tool_calls) == expected
-    pieces = Ending(dialect, has_tools=True)
+    pieces = ending_of(dialect, has_tools=True)
     if path.suffix == ".sse":
         pieces.feed(data)  # all in one piece
         assert (pieces.stop_reason, pieces.tool_calls) == expected
@@ -91,14 +91,14 @@ def test_there_are_answers_of_each_dialect() -> None:
 
 def test_what_a_model_says_is_not_taken_for_it() -> None:
     said = json.dumps({"text": '"stop_reason":"fake" {"type":"tool_use"}'})
-    ending = Ending("anthropic", has_tools=True)
+    ending = ending_of("anthropic", has_tools=True)
     ending.feed(f"event: content_block_delta\ndata: {said}\n\n".encode())
     assert (ending.stop_reason, ending.tool_calls) == (None, 0)
 
 
 def test_nonsense() -> None:
     for body in (b"", b"{", b"[]", b'{"choices":7}', b'{"choices":[{"finish_reason":5}]}'):
-        ending = Ending("openai_chat", has_tools=True)
+        ending = ending_of("openai_chat", has_tools=True)
         ending.take(body)
         ending.feed(body)
         assert (ending.stop_reason, ending.tool_calls) == (None, 0)

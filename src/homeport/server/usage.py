@@ -20,7 +20,7 @@ from homeport.store.base import MAX_TEXT, Capture, UsageRecord
 from homeport.store.capture import CaptureRules, Heard, capture_of
 from homeport.store.recorder import Recorder
 from homeport.wire import faults
-from homeport.wire.ending import Ending
+from homeport.wire.ending import ending_of
 from homeport.wire.rounds import summed
 
 _AGENT: Final = re.compile(r"([^\s/]+(?:/[A-Za-z][^\s/]*)*)(?:[/ ]v?(\d[^\s;,)]*))?")
@@ -39,7 +39,7 @@ class UsageLog:
         return f"<UsageLog {self._recorder!r} captures={self._rules is not None}>"
 
     def begin(self, http: Http, call: Call, outcome: Outcome, session: Key | None) -> None:
-        outcome.ending = Ending(call.dialect, has_tools=call.has_tools)
+        outcome.ending = ending_of(call.dialect, has_tools=call.has_tools)
         if self._rules is not None and self._rules.wants(
             key=http.key_name, model=http.model_id, session=session.session if session else ""
         ):
@@ -80,34 +80,35 @@ def record_of(
         if usage is not None and usage.completion_tokens > 1 and duration_s > first_token_s:
             tokens_per_s = usage.completion_tokens / (duration_s - first_token_s)
     ending, endpoint = outcome.ending, instance.endpoint
+    # By position: Python makes a dict for a call with so many names, which takes longer than all else.
     return UsageRecord(
-        at_us=time.time_ns() // 1000 - round(duration_s * 1_000_000),
-        request_id=http.request_id,
-        key=http.key_name,
-        client=client,
-        client_version=client_version,
-        session=_text(session.session) if session else "",
-        agent=_text(session.agent) if session else "",
-        asked_model=_text(call.model),
-        model=http.model_id,
-        deployment=instance.id,
-        engine=endpoint.engine.engine if endpoint is not None else None,
-        dialect=call.dialect,
-        engine_dialect=endpoint.dialect if endpoint is not None else None,
-        stream=call.stream,
-        prompt_tokens=usage.prompt_tokens if usage else None,
-        cached_tokens=usage.cached_tokens if usage else None,
-        completion_tokens=usage.completion_tokens if usage else None,
-        duration_s=duration_s,
-        waited_s=http.waited_s,
-        first_token_s=first_token_s,
-        tokens_per_s=tokens_per_s,
-        status=http.status or _status_of(http, outcome),
-        stop_reason=ending.stop_reason if ending else None,
-        tool_calls=ending.tool_calls if ending else 0,
-        error="left" if http.has_left else outcome.fault.kind if outcome.fault else None,
-        bytes_in=len(http.raw_body),
-        bytes_out=http.sent_bytes,
+        time.time_ns() // 1000 - round(duration_s * 1_000_000),
+        http.request_id,
+        http.key_name,
+        client,
+        client_version,
+        _text(session.session) if session else "",
+        _text(session.agent) if session else "",
+        _text(call.model),
+        http.model_id,
+        instance.id,
+        endpoint.engine.engine if endpoint is not None else None,
+        call.dialect,
+        endpoint.dialect if endpoint is not None else None,
+        call.stream,
+        usage.prompt_tokens if usage else None,
+        usage.cached_tokens if usage else None,
+        usage.completion_tokens if usage else None,
+        duration_s,
+        http.waited_s,
+        first_token_s,
+        tokens_per_s,
+        http.status or _status_of(http, outcome),
+        ending.stop_reason if ending else None,
+        ending.tool_calls if ending else 0,
+        "left" if http.has_left else outcome.fault.kind if outcome.fault else None,
+        len(http.raw_body),
+        http.sent_bytes,
     )
 
 

@@ -30,7 +30,7 @@ class RefusedError(HomeportError):
     """The database does not take these very values."""
 
 
-class UsageRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class UsageRecord(msgspec.Struct, frozen=True, gc=False):
     """One request that reached a model, however it ended. Field names are those of the columns.
 
     None means: not known, or there is none. Times of day are microseconds since the epoch, which come

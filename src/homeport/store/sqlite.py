@@ -5,15 +5,16 @@ other. ``synchronous=NORMAL``: a record that was written outlives any crash of o
 be lost with the power, the file is whole all the same (sqlite.org/wal.html). Two gateways may share
 the file: one waits for the other, up to ``BUSY_S``.
 
-A batch is a few ``INSERT``s of many rows. Rows one by one (``executemany``) cost as much, but give the
-interpreter's lock away at each row, and wait for it again while requests are served.
+A batch is a few ``INSERT``s of many rows; the last one is filled up with a row that it has already,
+which is not kept twice. Each statement gives the interpreter's lock away several times, and waits for
+it again while requests are served; rows one by one (``executemany``) do so at each row.
 """
 
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import chain
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Final
 
@@ -35,9 +36,9 @@ BUSY_S: Final = 5.0
 PRUNED_AT_ONCE: Final = 5000
 """Rows; the lock is given away in between."""
 
-_ROWS_AT_ONCE: Final = (128, 16, 1)
-"""A batch is cut into these, so that few statements are ever parsed. 128 records have 3456 values;
-SQLite's limit is 32766 from 3.32 (2020) on."""
+_ROWS_AT_ONCE: Final = (1, 16, 128)
+"""Few sizes, so that few statements are ever parsed. 128 records have 3456 values; SQLite's limit is
+32766 from 3.32 (2020) on."""
 
 _SPELLING: Final = sql.Spelling(
     mark="?",
@@ -146,12 +147,12 @@ class SqliteStore:
         into = f"INSERT INTO {table} ({', '.join(fields)}) VALUES "
         start = 0
         with self._transaction() as db:
-            for size in _ROWS_AT_ONCE:
+            while part := rows[start : start + _ROWS_AT_ONCE[-1]]:
+                size = next(size for size in _ROWS_AT_ONCE if size >= len(part))
+                values = chain(*part, *repeat(part[-1], size - len(part)))
                 statement = f"{into}{', '.join([row] * size)} ON CONFLICT DO NOTHING"
-                while start + size <= len(rows):
-                    part = rows[start : start + size]
-                    db.execute(statement, tuple(chain.from_iterable(part)))
-                    start += size
+                db.execute(statement, tuple(values))
+                start += size
 
     def _delete(self, table: str, where: str, value: int) -> None:
         some = f"SELECT at_us, request_id FROM {table} WHERE {where} LIMIT {PRUNED_AT_ONCE}"

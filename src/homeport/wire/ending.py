@@ -8,6 +8,7 @@ string but JSON of the model's (Anthropic's whole answers), nor where an answer 
 """
 
 import re
+from abc import ABC, abstractmethod
 from contextlib import suppress
 from typing import Final
 
@@ -16,8 +17,8 @@ import msgspec
 from homeport.wire.faults import BAD_BODY, Dialect
 
 MAX_REASON: Final = 40
-_FINISH: Final = re.compile(rb'"finish_reason": ?"(\w+)"')
-_STOP: Final = re.compile(rb'"stop_reason": ?"(\w+)"')
+_FINISH: Final = (b'"finish_reason":"', b'"finish_reason": "')
+_STOP: Final = (b'"stop_reason":"', b'"stop_reason": "')
 _NAME: Final = re.compile(rb'"name": ?"[^"]')
 _TOOL_USE: Final = re.compile(rb'"type": ?"tool_use"')
 _RESPONSE_ENDS: Final = re.compile(
@@ -26,55 +27,91 @@ _RESPONSE_ENDS: Final = re.compile(
 _CALLS: Final = ("function_call", "custom_tool_call")
 
 
-class Ending:
-    """Of one answer; ``feed`` pieces of a stream, or ``take`` a whole one."""
+class Ending(ABC):
+    """Of one answer (``ending_of``); ``feed`` pieces of a stream, or ``take`` a whole one.
 
-    __slots__ = ("_dialect", "_has_tools", "stop_reason", "tool_calls")
+    Every piece of every stream comes by here: patterns are for the few that have something.
+    """
 
-    def __init__(self, dialect: Dialect, *, has_tools: bool) -> None:
-        self._dialect, self._has_tools = dialect, has_tools
+    __slots__ = ("_has_tools", "stop_reason", "tool_calls")
+
+    def __init__(self, has_tools: bool) -> None:
+        self._has_tools = has_tools
         self.stop_reason: str | None = None
         """In the dialect's own words."""
         self.tool_calls = 0
 
     def __repr__(self) -> str:
-        return f"<Ending {self._dialect} {self.stop_reason} tool_calls={self.tool_calls}>"
+        return f"<{type(self).__name__} {self.stop_reason} tool_calls={self.tool_calls}>"
 
+    @abstractmethod
     def feed(self, data: bytes) -> None:
         """Whole SSE events."""
-        find = data.find  # patterns are for the few pieces that have something
-        match self._dialect:
-            case "openai_chat":
-                if self._has_tools and find(b'"tool_calls"') >= 0:
-                    self.tool_calls += len(_NAME.findall(data))
-                if find(b'"finish_reason":"') >= 0 or find(b'"finish_reason": "') >= 0:
-                    self._stopped(_FINISH.findall(data))
-            case "anthropic":
-                if self._has_tools and find(b'"tool_use"') >= 0:
-                    self.tool_calls += len(_TOOL_USE.findall(data))
-                if find(b'"stop_reason"') >= 0:
-                    self._stopped(_STOP.findall(data))
-            case "openai_responses":
-                if find(b'"response.completed"') >= 0 or find(b'"response.incomplete"') >= 0:
-                    for event in _RESPONSE_ENDS.findall(data):
-                        self._take(event, _ResponseEvent)
 
     def take(self, body: bytes) -> None:
         """A whole answer."""
-        if self._dialect == "openai_responses":
-            self._take(body, _Response)
-        elif self._dialect == "anthropic" and self._has_tools:
-            self._take(body, _Message)
-        else:
-            self.feed(body)
+        self.feed(body)
+
+    def _stopped(self, data: bytes, keys: tuple[bytes, ...]) -> None:
+        """The last value; most chunks have the key, and null."""
+        for key in keys:
+            if (at := data.rfind(key)) >= 0:
+                start = at + len(key)
+                reason = data[start : start + MAX_REASON].partition(b'"')[0]
+                self.stop_reason = reason.decode("ascii", "replace")
+                return
 
     def _take(self, body: bytes, kind: type["_Whole"]) -> None:
         with suppress(*BAD_BODY):  # an engine's own shape, which the client gets as it is
             self.stop_reason, self.tool_calls = msgspec.json.decode(body, type=kind).ending
 
-    def _stopped(self, reasons: list[bytes]) -> None:
-        if reasons:
-            self.stop_reason = reasons[-1][:MAX_REASON].decode()
+
+class _ChatEnding(Ending):
+    __slots__ = ()
+
+    def feed(self, data: bytes) -> None:
+        if self._has_tools and b'"tool_calls"' in data:
+            self.tool_calls += len(_NAME.findall(data))
+        self._stopped(data, _FINISH)
+
+
+class _MessagesEnding(Ending):
+    __slots__ = ()
+
+    def feed(self, data: bytes) -> None:
+        if self._has_tools and b'"tool_use"' in data:
+            self.tool_calls += len(_TOOL_USE.findall(data))
+        self._stopped(data, _STOP)
+
+    def take(self, body: bytes) -> None:
+        if self._has_tools:
+            self._take(body, _Message)
+        else:
+            self.feed(body)
+
+
+class _ResponsesEnding(Ending):
+    __slots__ = ()
+
+    def feed(self, data: bytes) -> None:
+        if b'"response.completed"' in data or b'"response.incomplete"' in data:
+            for event in _RESPONSE_ENDS.findall(data):
+                self._take(event, _ResponseEvent)
+
+    def take(self, body: bytes) -> None:
+        self._take(body, _Response)
+
+
+_ENDINGS: Final[dict[Dialect, type[Ending]]] = {
+    "openai_chat": _ChatEnding,
+    "anthropic": _MessagesEnding,
+    "openai_responses": _ResponsesEnding,
+}
+
+
+def ending_of(dialect: Dialect, *, has_tools: bool) -> Ending:
+    """Of an answer in that dialect, to a request with tools or without."""
+    return _ENDINGS[dialect](has_tools)
 
 
 class _Whole(msgspec.Struct):
