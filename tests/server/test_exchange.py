@@ -210,6 +210,85 @@ async def test_line() -> None:
     assert b"two" not in await client.done()
 
 
+async def whole(scope: Any, receive: Any, send: Any) -> None:
+    """Echoes the body, both in one piece where that can be."""
+    line = cast(Line, scope["extensions"][LINE])
+    body = line.whole_body()
+    said = b"whole" if body is None else b"whole:" + body
+    line.answer(200, [(b"content-length", b"%d" % len(said))], said)
+
+
+async def test_a_whole_answer_is_one_write() -> None:
+    client = Client(whole)
+    assert (await client.told(POST)).endswith(b"\r\n\r\nwhole:hello")
+    assert len(client.wire.writes) == 1
+    assert (await client.told(POST)).endswith(b"whole:hello"), "the next one on the same connection"
+
+
+async def test_a_body_that_is_not_there_yet_is_received() -> None:
+    seen: list[bytes | None] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        line = cast(Line, scope["extensions"][LINE])
+        seen.append(line.whole_body())
+        seen.append(await body_of(receive))
+        await early(scope, receive, send)
+        seen.append(line.whole_body())
+
+    client = Client(app)
+    client.connection.data_received(POST[:-2])
+    await turn()
+    await client.told(POST[-2:])
+    assert seen == [None, b"hello", None]
+
+
+async def test_a_whole_answer_in_place_of_others() -> None:
+    """What no client must ever see."""
+    fails: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        line = cast(Line, scope["extensions"][LINE])
+        headers = [(b"content-length", b"2")]
+        for status, more, body in (
+            (200, [(b"x", b"a\r\nb: c")], b"no"),
+            (200, [], b"too long"),
+        ):
+            try:
+                line.answer(status, headers + more, body)
+            except RuntimeError as error:
+                fails.append(str(error))
+
+    client = Client(app)
+    assert await client.told(GET) == b""
+    assert fails == [
+        "a line break within a header of an answer",
+        "an answer that is not as long as its head says",
+    ]
+
+
+async def test_a_whole_answer_for_nobody() -> None:
+    go = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await go.wait()
+        await whole(scope, receive, send)
+
+    client = Client(app)
+    client.connection.data_received(GET)
+    await turn()
+    client.leave()
+    go.set()
+    assert await client.done() == b""
+
+
+@pytest.mark.parametrize(("method", "body"), [(b"GET", b"\r\n\r\nwhole:"), (b"HEAD", b"\r\n\r\n")])
+async def test_a_whole_answer_to_a_head(method: bytes, body: bytes) -> None:
+    client = Client(whole)
+    said = await client.told(GET.replace(b"GET", method))
+    assert b"content-length: 6\r\n" in said
+    assert said.endswith(body)
+
+
 async def test_leaving_after_the_answer_is_no_news() -> None:
     left: list[bool] = []
 

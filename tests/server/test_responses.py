@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from homeport.errors import ClientError
-from homeport.server.http import LINE, Http
+from homeport.server.http import Http
 from homeport.server.response_store import (
     ITEM_OVERHEAD_BYTES,
     ResponseStore,
@@ -18,6 +18,7 @@ from homeport.server.response_store import (
 from homeport.server.responses import Responses, ResponsesCall
 from homeport.spec import Endpoint, EngineFacts, Limits, ModelFacts
 from homeport.wire.events import Text, Thinking, Turn
+from tests.support.asgi import Exchange
 
 ENDPOINT = Endpoint(base_url="http://x/v1", engine=EngineFacts(), model=ModelFacts(name="real"))
 
@@ -272,28 +273,16 @@ class Client:
         self._routes = Responses(None, Limits(), store)  # type: ignore[arg-type]  # no proxy: nothing is asked
 
     async def __call__(self, method: str, rest: str, query: str = "", key: str = "") -> Any:
-        sent: list[dict[str, Any]] = []
+        async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+            http = Http(scope, receive, send, "openai_responses")
+            http.key_name = key
+            handlers = self._routes.methods(rest)
+            assert handlers is not None
+            await handlers[method](http)
 
-        async def send(message: dict[str, Any]) -> None:
-            sent.append(message)
-
-        async def receive() -> dict[str, Any]:
-            return {"type": "http.request", "body": b""}
-
-        path = f"/v1/responses/{rest}"
-        scope = {
-            "method": method,
-            "path": path,
-            "query_string": query.encode(),
-            "headers": [],
-            "extensions": {LINE: None},
-        }
-        http = Http(scope, receive, send, "openai_responses")
-        http.key_name = key
-        handlers = self._routes.methods(rest)
-        assert handlers is not None
-        await handlers[method](http)
-        return json.loads(b"".join(message.get("body", b"") for message in sent))
+        async with Exchange(app, method, f"/v1/responses/{rest}", query=query) as exchange:
+            await exchange.task
+        return await exchange.json()
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Self
 from urllib.parse import unquote
 
@@ -122,12 +122,31 @@ class Exchange:
     # ------------------------------------------------------------- the server's side: Line
 
     @property
-    def loop(self) -> asyncio.AbstractEventLoop:
-        return asyncio.get_running_loop()
-
-    @property
     def is_writable(self) -> bool:
         return self._reads.is_set()
+
+    async def unblocked(self) -> None:
+        await self._note(is_blocked=True)
+        await self._reads.wait()
+        self.is_blocked = False
+
+    def whole_body(self) -> bytes | None:
+        """As on a socket: what a test has fed before the application ran has come with the head."""
+        if self._over.is_set() or self.receives or self._pieces.qsize() != 1:
+            return None
+        piece = self._pieces.get_nowait()
+        if piece["more_body"]:
+            self._pieces.put_nowait(piece)
+            return None
+        return bytes(piece["body"])
+
+    def answer(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> None:
+        assert self.is_writable
+        if self.has_left:
+            return
+        self._begin({"type": "http.response.start", "status": status, "headers": list(headers)})
+        self._go_on(body, is_last=True)
+        self._notes.append(asyncio.ensure_future(self._note()))
 
     def push(self, data: bytes) -> None:
         assert self.is_writable
@@ -168,24 +187,28 @@ class Exchange:
 
     async def _send(self, message: dict[str, Any]) -> None:
         if not self._reads.is_set():
-            await self._note(is_blocked=True)
-            await self._reads.wait()
-            self.is_blocked = False
+            await self.unblocked()
         if self.has_left:
             return
-        assert not self.is_complete, f"{message} after the end"
         if message["type"] == "http.response.start":
-            assert self.start is None, "a second start"
-            self.start = message
+            self._begin(message)
         else:
-            assert self.start is not None, "a body before the start"
-            if message.get("body"):
-                self.chunks.append(message["body"])
-            if not message.get("more_body"):
-                self.is_complete = True
-                self._over.set()
-                self._check_length()
+            self._go_on(message.get("body", b""), is_last=not message.get("more_body"))
         await self._note()
+
+    def _begin(self, start: dict[str, Any]) -> None:
+        assert self.start is None, "a second start"
+        self.start = start
+
+    def _go_on(self, body: bytes, *, is_last: bool) -> None:
+        assert self.start is not None, "a body before the start"
+        assert not self.is_complete, f"{body!r} after the end"
+        if body and self._scope["method"] != "HEAD":
+            self.chunks.append(body)
+        if is_last:
+            self.is_complete = True
+            self._over.set()
+            self._check_length()
 
     def _check_length(self) -> None:
         length = self.headers.get("content-length")

@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 
 import structlog
 
-from homeport.server.http import Receive, Scope, Send
+from homeport.server.http import Headers, Receive, Scope, Send
 
 log = structlog.get_logger()
 
@@ -20,6 +20,7 @@ PAUSE_BYTES: Final = 256 * 1024
 """Of a body, unread, at which reading pauses. One read of uvloop's is as much."""
 
 PHRASES: Final = {int(status): status.phrase for status in HTTPStatus}
+STATUS_LINES: Final = {n: f"HTTP/1.1 {n} {phrase}".encode() for n, phrase in PHRASES.items()}
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -70,6 +71,7 @@ class Exchange:
         self._chunks: list[bytes] = []
         self._buffered = 0
         self._is_told_all = False
+        self.task: asyncio.Task[None] | None = None
         self._reader: asyncio.Future[None] | None = None
         self._on_leave: Callable[[], object] | None = None
         self._head = b""
@@ -86,13 +88,15 @@ class Exchange:
         """Keeps a piece of the body. Returns whether that is enough for now."""
         self._chunks.append(body)
         self._buffered += len(body)
-        self._wake()
+        if self._reader is not None:
+            self._wake()
         return self._buffered > PAUSE_BYTES
 
     def end(self) -> None:
         """The body is whole."""
         self.is_received = True
-        self._wake()
+        if self._reader is not None:
+            self._wake()
 
     def leave(self) -> None:
         """The client has gone."""
@@ -115,6 +119,13 @@ class Exchange:
             await self._more()
         return {"type": "http.disconnect"}
 
+    def whole_body(self) -> bytes | None:
+        if not self.is_received or self.has_left or self.is_done:
+            return None
+        chunks, self._chunks, self._buffered = self._chunks, [], 0
+        self._is_told_all = True
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
     def _next_piece(self) -> dict[str, Any]:
         body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
         self._chunks, self._buffered = [], 0
@@ -124,7 +135,7 @@ class Exchange:
     async def _more(self) -> None:
         if not self.is_received:
             self._connection.resume_reading()
-        self._reader = self.loop.create_future()
+        self._reader = self._connection.loop.create_future()
         await self._reader
 
     def _wake(self) -> None:
@@ -146,50 +157,61 @@ class Exchange:
             self._begin(message["status"], message["headers"])
 
     @property
-    def loop(self) -> asyncio.AbstractEventLoop:
-        return self._connection.loop
-
-    @property
     def is_writable(self) -> bool:
         return not self._connection.is_blocked
+
+    async def unblocked(self) -> None:
+        await self._connection.unblocked()
 
     def push(self, data: bytes) -> None:
         if not self.has_left:
             self._write(data, is_last=False)
 
+    def answer(self, status: int, headers: Headers, body: bytes) -> None:
+        if self.has_left:
+            return
+        if self.is_begun:
+            raise RuntimeError("this answer has begun already")
+        self._head = self._head_of(status, headers)
+        self.is_begun = True
+        self._write(body, is_last=True)
+
     def when_left(self, callback: Callable[[], object] | None) -> None:
         self._on_leave = callback
         if callback is not None and self.has_left:
-            self.loop.call_soon(self._tell)
+            self._connection.loop.call_soon(self._tell)
 
-    def _begin(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+    def _begin(self, status: int, headers: Headers) -> None:
         """The head is held until something follows it, at the latest until the loop comes round."""
         self._head = self._head_of(status, headers)
         self.is_begun = True
-        self.loop.call_soon(self._flush)
+        self._connection.loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         if self._head and not self.has_left:
             head, self._head = self._head, b""
             self._connection.write(head)
 
-    def _head_of(self, status: int, headers: list[tuple[bytes, bytes]]) -> bytes:
-        lines = [b"HTTP/1.1 %d %b\r\n" % (status, PHRASES.get(status, "").encode())]
-        lines += [b"%b: %b\r\n" % header for header in headers]
+    def _head_of(self, status: int, headers: Headers) -> bytes:
+        lines = [STATUS_LINES.get(status) or b"HTTP/1.1 %d " % status]
         self._is_bodiless = self.scope["method"] == "HEAD" or status in (204, 304)
-        self._left = next((int(v) for k, v in headers if k == b"content-length"), None)
+        self._left = None
+        for name, value in headers:
+            lines.append(name + b": " + value)
+            if name == b"content-length":
+                self._left = int(value)
         if self._left is None and not self._is_bodiless:
             self._is_chunked = self.scope["http_version"] == "1.1"
             if self._is_chunked:
-                lines.append(b"transfer-encoding: chunked\r\n")
+                lines.append(b"transfer-encoding: chunked")
             else:
                 self.keep_alive = False  # this answer ends with the connection
         if self._expects_continue and not self.is_received:
             self.keep_alive = False  # nobody knows whether that body still comes
         if not self.keep_alive:
-            lines.append(b"connection: close\r\n")
-        lines.append(b"\r\n")
-        head = b"".join(lines)
+            lines.append(b"connection: close")
+        lines.append(b"\r\n")  # with the join, the empty line
+        head = b"\r\n".join(lines)
         if head.count(b"\n") != len(lines) or head.count(b"\r") != len(lines) or b"\0" in head:
             raise RuntimeError("a line break within a header of an answer")
         return head
@@ -208,7 +230,8 @@ class Exchange:
             self._connection.write(data)
         if is_last:
             self.is_done = True
-            self._wake()
+            if self._reader is not None:
+                self._wake()
             self._connection.ended(self)
 
     def _count(self, length: int, *, is_last: bool) -> None:

@@ -43,18 +43,31 @@ LINE = "homeport.line"
 
 
 class Line(Protocol):
-    """What our own server offers beyond ASGI, because both cost a task there: writing to a client from
-    where an engine's bytes arrive, and hearing that it has left."""
-
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop:
-        """Where this runs. Asking asyncio for it costs a system call (CPython 3.11 compares process
-        ids), of which a request would make several."""
-        ...
+    """What our own server offers beyond ASGI. Two things cost a task there: writing to a client from
+    where an engine's bytes arrive, and hearing that it has left; and a short request costs half as many
+    steps when its body and its answer are one piece each."""
 
     @property
     def is_writable(self) -> bool:
         """False while the client does not read, and has been sent as much as the system holds."""
+        ...
+
+    async def unblocked(self) -> None:
+        """Waits until it is writable, or the client has left."""
+        ...
+
+    @property
+    def task(self) -> asyncio.Task[None] | None:
+        """What runs for the request."""
+        ...
+
+    def whole_body(self) -> bytes | None:
+        """The request's body, where all of it has come; else None, and ``receive`` tells. Asked once, and
+        before ``receive``."""
+        ...
+
+    def answer(self, status: int, headers: Headers, body: bytes) -> None:
+        """Sends a whole answer at once; nothing once the client has left."""
         ...
 
     def push(self, data: bytes) -> None:
@@ -142,33 +155,33 @@ class Http:
         announced = self.headers.get(b"content-length", b"0")
         if announced.isdigit() and int(announced) > limit_bytes:
             raise _too_large(limit_bytes)
-        message = await self._receive()
-        if not message.get("more_body"):
-            return self._checked(message, message.get("body", b""), limit_bytes)
-        chunks: list[bytes] = [message.get("body", b"")]
-        size = len(chunks[0])
-        while message.get("more_body"):
-            message = await self._receive()
-            chunks.append(message.get("body", b""))
-            size += len(chunks[-1])
-            if size > limit_bytes:
-                raise _too_large(limit_bytes)
-        return self._checked(message, b"".join(chunks), limit_bytes)
-
-    async def discard_body(self) -> None:
-        """Reads the body without keeping it."""
-        while (message := await self._receive()).get("more_body"):
-            pass
-        self._checked(message, b"", 0)
-
-    def _checked(self, message: dict[str, Any], body: bytes, limit_bytes: int) -> bytes:
-        if message["type"] == "http.disconnect":
-            self.has_left = True
-            raise asyncio.CancelledError
+        body = self.line.whole_body()
+        if body is None:
+            chunks, size, is_more = [], 0, True
+            while is_more:
+                piece, is_more = await self._piece()
+                chunks.append(piece)
+                size += len(piece)
+                if size > limit_bytes:
+                    raise _too_large(limit_bytes)
+            body = b"".join(chunks)
         if len(body) > limit_bytes:
             raise _too_large(limit_bytes)
         self.raw_body = body
         return body
+
+    async def discard_body(self) -> None:
+        """Reads the body without keeping it."""
+        while (await self._piece())[1]:
+            pass
+
+    async def _piece(self) -> tuple[bytes, bool]:
+        """The next piece of the body, and whether more follow."""
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            self.has_left = True
+            raise asyncio.CancelledError
+        return message["body"], message["more_body"]
 
     # ------------------------------------------------------------------- answers
 
@@ -176,12 +189,12 @@ class Http:
         """A whole answer."""
         if status != 204:
             headers = (*headers, (b"content-length", b"%d" % len(body)))
-        await self._send(self._start(status, headers))
+        if not self.line.is_writable:
+            await self.line.unblocked()
+        self.line.answer(status, self._all(headers), body)
         self.status = status
-        if self.method == "HEAD":
-            body = b""
-        self._note(body)
-        await self._send({"type": "http.response.body", "body": body})
+        if self.method != "HEAD":
+            self._note(body)
 
     async def fault(self, fault: RequestFault) -> None:
         """An error in the caller's dialect; nothing if the answer has begun already.
@@ -206,7 +219,8 @@ class Http:
         """200 and the headers of an event stream."""
         if self.tape is not None:
             self.tape.open(self.notes)
-        await self._send(self._start(200, STREAM_HEADERS))
+        headers = self._all(STREAM_HEADERS)
+        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
         self.status = 200
 
     async def chunk(self, data: bytes) -> None:
@@ -236,13 +250,9 @@ class Http:
     async def end(self) -> None:
         await self._send({"type": "http.response.body", "body": b""})
 
-    def _start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> dict[str, Any]:
+    def _all(self, headers: Headers) -> Headers:
         id_ = self.request_id.encode()
-        return {
-            "type": "http.response.start",
-            "status": status,
-            "headers": [*headers, (b"request-id", id_), (b"x-request-id", id_), *self.notes],
-        }
+        return [*headers, (b"request-id", id_), (b"x-request-id", id_), *self.notes]
 
     # ------------------------------------------------------------------- the client's leaving
 
@@ -281,7 +291,6 @@ class Watch:
         self._http = http
 
     def __enter__(self) -> None:
-        self._watched = asyncio.current_task(self._http.line.loop)
         self._http.line.when_left(self._left)
 
     def __exit__(self, *_: object) -> None:
@@ -289,9 +298,9 @@ class Watch:
 
     def _left(self) -> None:
         self._http.has_left = True
-        if self._watched is None:
+        if (task := self._http.line.task) is None:
             return
         if self._http.tape is not None:
-            self._http.tape.client_left(self._watched.cancel)
+            self._http.tape.client_left(task.cancel)
         else:
-            self._watched.cancel()
+            task.cancel()

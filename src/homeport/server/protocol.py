@@ -214,6 +214,7 @@ class Connection(asyncio.Protocol):
         exchange = self._queue[0]
         exchange.is_running = True
         task = self.loop.create_task(exchange.run(self._app))
+        exchange.task = task
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -229,9 +230,10 @@ class Connection(asyncio.Protocol):
         elif self._refusal and not self._queue:
             self._close_with(self._refusal)
         else:
-            if len(self._queue) < 2:
+            if self._is_paused and len(self._queue) < 2:
                 self.resume_reading()
-            self._start()
+            if self._queue:
+                self._start()
 
     def give_up(self, farewell: bytes) -> None:
         """The application has ended without an answer, or half-way through one."""
