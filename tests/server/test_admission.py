@@ -5,7 +5,15 @@ import hashlib
 import pytest
 
 from homeport.errors import ClientError
-from homeport.server.admission import MASTER, METRICS, OPEN_PATHS, Admission, host_name, is_admin
+from homeport.server.admission import (
+    LITELLM_BESIDE,
+    MASTER,
+    METRICS,
+    OPEN_PATHS,
+    Admission,
+    host_name,
+    is_admin,
+)
 from homeport.spec import ApiKey, ServerSettings
 
 CHAT = "/v1/chat/completions"
@@ -121,7 +129,7 @@ def test_origins_that_may_not(origin: str) -> None:
 
 def test_a_key_that_nobody_asked_for_is_no_harm() -> None:
     fields = headers(host="localhost", x_api_key="a", authorization="Bearer b")
-    assert OPEN.admit(CHAT, fields) == ""
+    assert OPEN.admit(CHAT, fields).name == ""
 
 
 def test_host_name() -> None:
@@ -162,7 +170,7 @@ KEYED = Admission(
     ],
 )
 def test_keys_that_open(fields: dict[str, str], name: str) -> None:
-    assert KEYED.admit(CHAT, headers(host="anything.example", **fields)) == name
+    assert KEYED.admit(CHAT, headers(host="anything.example", **fields)).name == name
 
 
 @pytest.mark.parametrize(
@@ -209,7 +217,7 @@ ALL_ADDRESSES = Admission(ServerSettings(host="0.0.0.0", master_key="master"), o
     [({"x_api_key": "master"}, MASTER), ({"authorization": "Bearer own"}, MASTER)],
 )
 def test_the_master_key_opens_what_other_machines_reach(fields: dict[str, str], name: str) -> None:
-    assert ALL_ADDRESSES.admit(CHAT, headers(host="anything.example", **fields)) == name
+    assert ALL_ADDRESSES.admit(CHAT, headers(host="anything.example", **fields)).name == name
 
 
 @pytest.mark.parametrize("fields", [{}, {"x_api_key": "wrong"}, {"authorization": "Bearer "}])
@@ -226,7 +234,7 @@ def test_probes_stay_open_there() -> None:
 def test_where_only_litellm_listens_for_others() -> None:
     admission = Admission(ServerSettings(master_key="master"), needs_key=True)
     assert refusal(admission, CHAT, headers(host="localhost")) == "authentication"
-    assert admission.admit(CHAT, headers(x_api_key="master")) == MASTER
+    assert admission.admit(CHAT, headers(x_api_key="master")).name == MASTER
 
 
 # --- /metrics with a token --------------------------------------------------------------------
@@ -260,11 +268,11 @@ def test_the_metrics_token(
     if name is None:
         assert refusal(admission, path, asked) == "authentication"
     else:
-        assert admission.admit(path, asked) == name
+        assert admission.admit(path, asked).name == name
 
 
 def test_a_client_s_key_opens_metrics_too() -> None:
-    assert Admission(SCRAPED_AND_KEYED).admit("/metrics", headers(x_api_key="key-a")) == "ann"
+    assert Admission(SCRAPED_AND_KEYED).admit("/metrics", headers(x_api_key="key-a")).name == "ann"
 
 
 @pytest.mark.parametrize("path", [CHAT, "/v1/models", "/admin/models", "/metrics/x", "/metricsx"])
@@ -329,9 +337,9 @@ def test_admin_is_closed_without_a_master_key(admission: Admission) -> None:
 
 def test_a_master_key_opens_everything_and_is_asked_of_nobody() -> None:
     fields = headers(host="anything.example", x_api_key="own")
-    assert MASTERED.admit(CHAT, fields) == MASTER
+    assert MASTERED.admit(CHAT, fields).name == MASTER
     alone = Admission(ServerSettings(master_key="master"), own_key="own")
-    assert alone.admit(CHAT, headers(host="localhost")) == ""
+    assert alone.admit(CHAT, headers(host="localhost")).name == ""
     assert refusal(alone, CHAT, headers(host="evil.example", x_api_key="master")) == "permission"
 
 
@@ -346,9 +354,16 @@ BESIDE = Admission(ServerSettings(), "own-key", INTERNAL)
 
 def test_litellm_beside_us_comes_in_wherever_models_answer() -> None:
     headers = {b"authorization": b"Bearer hp-internal", b"host": b"anything"}
-    assert BESIDE.admit("/v1/messages", headers) == "LiteLLM"
-    assert BESIDE.is_litellm(headers)
-    assert BESIDE.admit("/internal/litellm/usage", headers) == "LiteLLM"
+    for path in ("/v1/messages", "/internal/litellm/usage"):
+        assert BESIDE.admit(path, headers) == LITELLM_BESIDE
+
+
+def test_a_key_of_that_name_is_not_litellm() -> None:
+    """Names are the user's to give."""
+    key = ApiKey(name=LITELLM_BESIDE.name, sha256=hashlib.sha256(b"theirs").hexdigest())
+    keyed = Admission(ServerSettings(keys=(key,)), None, INTERNAL)
+    guest = keyed.admit(CHAT, headers(x_api_key="theirs"))
+    assert (guest.name, guest.is_litellm) == (LITELLM_BESIDE.name, False)
 
 
 def test_its_key_does_not_open_admin() -> None:

@@ -18,7 +18,7 @@ names: a key that is typed into a page, or kept by a browser, opens nothing for 
 import hashlib
 import hmac
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 from homeport.errors import ClientError
 from homeport.spec import ServerSettings
@@ -48,8 +48,21 @@ WORDS_OF_METRICS: Final = ("the metrics token is needed", "that is neither it no
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
+class Guest(NamedTuple):
+    """Who was let in."""
+
+    name: str
+    """Of the key; empty where none is needed."""
+    is_litellm: bool = False
+    """The LiteLLM beside us."""
+
+
+ANYONE: Final = Guest("")
+LITELLM_BESIDE: Final = Guest(LITELLM, is_litellm=True)
+
+
 class Admission:
-    """Decides on headers alone; ``admit`` returns the key's name, "" where none is needed."""
+    """Decides on headers alone."""
 
     def __init__(
         self,
@@ -71,34 +84,34 @@ class Admission:
         self._hosts = LOOPBACK | {host.lower() for host in (server.host, *server.allowed_hosts)}
         self._origins = frozenset(origin.lower().rstrip("/") for origin in server.allowed_origins)
 
-    def admit(self, path: str, headers: Mapping[bytes, bytes]) -> str:
+    def admit(self, path: str, headers: Mapping[bytes, bytes]) -> Guest:
         """Raises ``ClientError``: ``authentication`` (401) or ``permission`` (403)."""
-        if self.is_litellm(headers):
+        given = _given(headers)
+        if given and self._is_litellm(given):
             if is_admin(path):
                 raise ClientError("permission", "LiteLLM's key does not open /admin")
-            return LITELLM
+            return LITELLM_BESIDE
         if path.startswith(INTERNAL):
             raise ClientError(
                 "authentication", "these routes are for LiteLLM beside homeport alone"
             )
         if is_admin(path):
             self._check_names(headers)
-            return _key_name(headers, self._masters, WORDS_OF_ADMIN)
+            return _holder(given, self._masters, WORDS_OF_ADMIN)
         if self._metrics and path.rstrip("/") == METRICS_PATH:
             keys = self._metrics + self._keys + self._masters
-            return _key_name(headers, keys, WORDS_OF_METRICS)
+            return _holder(given, keys, WORDS_OF_METRICS)
         if not self._needs_key:
             self._check_names(headers)
-            return ""
+            return ANYONE
         if path in OPEN_PATHS:
-            return ""
-        return _key_name(headers, self._keys + self._masters, WORDS)
+            return ANYONE
+        return _holder(given, self._keys + self._masters, WORDS)
 
-    def is_litellm(self, headers: Mapping[bytes, bytes]) -> bool:
-        """Whether it is the LiteLLM beside us that asks. Each request is asked that, so that this key,
-        which we know as it is, is not hashed."""
+    def _is_litellm(self, given: list[bytes]) -> bool:
+        """Each request is asked that, so that this key, which we know as it is, is not hashed."""
         key = self._internal
-        return key is not None and any(hmac.compare_digest(g, key) for g in _given(headers))
+        return key is not None and any(hmac.compare_digest(each, key) for each in given)
 
     def allows_origin(self, headers: Mapping[bytes, bytes]) -> bytes | None:
         """The origin to name in CORS headers, if it is an allowed one."""
@@ -115,8 +128,10 @@ class Admission:
                 f"requests for host '{host}' are refused while no key is configured, and for "
                 "/admin always; add it to server.allowed_hosts, or make a key with 'homeport key new'",
             )
-        origin = headers.get(b"origin", b"").decode("latin-1").lower()
-        if not origin or origin.rstrip("/") in self._origins:
+        if not (said := headers.get(b"origin")):
+            return
+        origin = said.decode("latin-1").lower()
+        if origin.rstrip("/") in self._origins:
             return
         if host_name(origin.partition("://")[2]) not in self._hosts:
             raise ClientError(
@@ -137,22 +152,22 @@ def _hashed(name: str, *keys: str | None) -> Keys:
     return tuple((hashlib.sha256(key.encode()).digest(), name) for key in keys if key)
 
 
-def _key_name(headers: Mapping[bytes, bytes], keys: Keys, words: tuple[str, str]) -> str:
+def _holder(given: list[bytes], keys: Keys, words: tuple[str, str]) -> Guest:
     """Clients send ``x-api-key``, ``Authorization: Bearer``, or both with different values
     (Claude Code with both variables set): one good key is enough."""
-    given = _given(headers)
     if found := _known(given, keys):
-        return found
+        return Guest(found)
     missing, wrong = words
     problem = wrong if given else missing
     raise ClientError("authentication", f"{problem}; send it as x-api-key or Bearer token")
 
 
 def _given(headers: Mapping[bytes, bytes]) -> list[bytes]:
-    given = [value for name in (b"x-api-key", b"api-key") if (value := headers.get(name))]
-    scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
-    if scheme.lower() == b"bearer" and token:
-        given.append(token.strip())
+    given = [*filter(None, map(headers.get, (b"x-api-key", b"api-key")))]
+    if said := headers.get(b"authorization"):
+        scheme, _, token = said.partition(b" ")
+        if scheme.lower() == b"bearer" and token:
+            given.append(token.strip())
     return given
 
 

@@ -123,39 +123,44 @@ class Gateway:
         self._responses.configure(server.limits)
 
     async def _handle(self, http: Http) -> None:
-        if origin := self._admission.allows_origin(http.headers):
+        if b"origin" in http.headers and (origin := self._admission.allows_origin(http.headers)):
             http.notes.append((b"access-control-allow-origin", origin))
             http.notes.append((b"vary", b"origin"))
             if http.method == "OPTIONS":  # before admission: browsers send no key with these
                 await http.answer(204, b"", PREFLIGHT)
                 return
-        http.key_name = self._admission.admit(http.path, http.headers)
-        headers = http.headers
-        http.is_from_litellm = HOP in headers or self._admission.is_litellm(headers)
+        guest = self._admission.admit(http.path, http.headers)
+        http.key_name = guest.name
+        http.is_from_litellm = guest.is_litellm or HOP in http.headers
         await self._handler(http)(http)
 
     def _handler(self, http: Http) -> Handler:
         path = http.path.rstrip("/") or "/"
-        methods = self._routes.get(path)
-        if self._admin is not None and is_admin(path):
-            methods = self._admin.methods(http)
-        if methods is None and path.startswith("/v1/models/"):
-            name = path.removeprefix("/v1/models/")
-            methods = {"GET": lambda h: self._models.show(h, name)}
-        if methods is None and path.startswith("/v1/responses/"):
-            methods = self._responses.methods(path.removeprefix("/v1/responses/"))
-        for start, what in NOT_HERE:
-            if methods is None and (path == start or path.startswith(start + "/")):
-                raise ClientError("not_found", what)
-        if methods is None:
-            meant = f"; did you mean /v1{path}?" if f"/v1{path}" in self._routes else ""
-            raise ClientError("not_found", f"there is no route {http.method} {http.path}{meant}")
+        methods = self._routes.get(path) or self._below(http, path)
         handler = methods.get("GET" if http.method == "HEAD" else http.method)
         if handler is None:
             allowed = ", ".join(methods)
             http.notes.append((b"allow", allowed.encode()))
             raise ClientError("method_not_allowed", f"{http.path} takes {allowed} only")
         return handler
+
+    def _below(self, http: Http, path: str) -> dict[str, Handler]:
+        """Routes with a name in their path. Raises ``ClientError("not_found")``."""
+        methods: dict[str, Handler] | None = None
+        if self._admin is not None and http.is_plain:
+            methods = self._admin.methods(http)
+        elif path.startswith("/v1/models/"):
+            name = path.removeprefix("/v1/models/")
+            methods = {"GET": lambda h: self._models.show(h, name)}
+        elif path.startswith("/v1/responses/"):
+            methods = self._responses.methods(path.removeprefix("/v1/responses/"))
+        if methods is not None:
+            return methods
+        for start, what in NOT_HERE:
+            if path == start or path.startswith(start + "/"):
+                raise ClientError("not_found", what)
+        meant = f"; did you mean /v1{path}?" if f"/v1{path}" in self._routes else ""
+        raise ClientError("not_found", f"there is no route {http.method} {http.path}{meant}")
 
     # ------------------------------------------------------------------- small answers
 

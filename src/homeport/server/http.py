@@ -62,8 +62,8 @@ class Line(Protocol):
         ...
 
     def whole_body(self) -> bytes | None:
-        """The request's body, where all of it has come; else None, and ``receive`` tells. Asked once, and
-        before ``receive``."""
+        """The request's body, where all of it has come; else None, and ``receive`` tells. Asked
+        once, and before ``receive``."""
         ...
 
     def answer(self, status: int, headers: Headers, body: bytes) -> None:

@@ -92,8 +92,8 @@ class LiteLLMDesk:
     async def admit(self, http: Http) -> None:
         asked = _decoded(await http.body(BODY_BYTES), Asked)
         headers = {k.lower().encode(): v.encode("latin-1") for k, v in asked.headers.items()}
-        name = self._admission().admit(GUARDED, headers)
-        await http.answer(200, msgspec.json.encode({"key": name}))
+        guest = self._admission().admit(GUARDED, headers)
+        await http.answer(200, msgspec.json.encode({"key": guest.name}))
 
     async def model(self, http: Http) -> None:
         name = _decoded(await http.body(BODY_BYTES), Name)
