@@ -7,7 +7,7 @@ that a test can ask what was sent, how far was read, and whether everything was 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -28,7 +28,7 @@ from homeport.spec import (
     ServerSettings,
     UpstreamDialect,
 )
-from homeport.upstream import Client, Sink
+from homeport.upstream import Client, Head, Sink
 
 __all__ = ["FakeClient", "FakeInstance", "Plan", "World", "chunk", "said", "whole"]
 
@@ -148,15 +148,12 @@ class FakeClient:
         self.counted: list[Any] = []
         self.counted_with: list[Mapping[str, str]] = []
 
-    def exchange(
-        self,
-        url: str,
-        *,
-        headers: Iterable[tuple[str, str]] = (),
-        body: bytes = b"",
-        idle_timeout_s: float | None = None,
-    ) -> FakeExchange:
-        exchange = FakeExchange(self.plans.pop(0), url, dict(headers), body)
+    def exchange_of(self, head: Head, body: bytes, idle_timeout_s: float | None) -> FakeExchange:
+        host, port, _ = head.url.origin
+        _, _, *lines = head.lines.decode().splitlines()  # a request line, and the host
+        headers = dict(line.split(": ", 1) for line in lines)
+        url = f"http://{host}:{port}{head.url.path.decode()}"
+        exchange = FakeExchange(self.plans.pop(0), url, headers, body)
         self.exchanges.append(exchange)
         return exchange
 

@@ -162,7 +162,8 @@ class Base(ABC):
         self.leases_ended = 0
         self.clients_left = 0
         """In mid-request, since it exists; counted for engines of ours."""
-        self._idle = asyncio.Event()
+        self._idle: asyncio.Event | None = None
+        """Made by the first drain, which waits for it."""
         self._down = asyncio.Event()
         """Set while it does not answer."""
         self._down.set()
@@ -191,7 +192,7 @@ class Base(ABC):
     def lease_ended(self) -> None:
         self.in_flight -= 1
         self.leases_ended += 1
-        if not self.in_flight:
+        if self._idle is not None and not self.in_flight:
             self._idle.set()
 
     def report_left(self) -> None:
@@ -213,13 +214,15 @@ class Base(ABC):
 
     async def _drained(self, drain_s: float) -> bool:
         """Wait until nothing is in flight, at most ``drain_s``; return whether that came true."""
+        if not self.in_flight:
+            return True
+        self._idle = self._idle or asyncio.Event()
         self._idle.clear()
-        if self.in_flight:
-            try:
-                await asyncio.wait_for(self._idle.wait(), drain_s)
-            except TimeoutError:
-                self._log.warning("instance.drain_timeout", in_flight=self.in_flight)
-                return False
+        try:
+            await asyncio.wait_for(self._idle.wait(), drain_s)
+        except TimeoutError:
+            self._log.warning("instance.drain_timeout", in_flight=self.in_flight)
+            return False
         return True
 
     def _begin(self) -> None:

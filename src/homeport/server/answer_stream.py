@@ -7,16 +7,16 @@ from typing import Final
 import msgspec
 import structlog
 
-from homeport.errors import RequestFault
+from homeport.errors import RequestFault, UpstreamError
 from homeport.runtime.instance import Instance, Lease
 from homeport.server import context_fit
 from homeport.server.asking import (
     COUNT_TIMEOUT_S,
     MAX_ANSWER_BYTES,
     Asking,
-    ReportsDown,
     explained,
     fault_of,
+    report,
     tell_wait,
     unexpected,
 )
@@ -113,12 +113,15 @@ class AnswerStream:
         )
         exchange = self._asking.exchange(self._http, self._call, endpoint, body)
         try:
-            with ReportsDown(self._instance):
+            try:
                 await exchange.send()
                 if not await exchange.wait_head(max(0.0, self._grace_ends - time.monotonic())):
                     await self._open(endpoint, count, body)
                     while not await exchange.wait_head(PING_S):
                         await self._http.chunk(self._call.sign_of_life())
+            except UpstreamError as error:
+                report(self._instance, error)
+                raise
             if exchange.status != 200:
                 raise fault_of(exchange, await exchange.read_all(MAX_ANSWER_BYTES), body)
             await self._open(endpoint, count, body)

@@ -3,9 +3,10 @@
 ``proxy`` and ``answer_stream`` build on this; nothing here knows how an answer reaches the client.
 """
 
+import functools
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -18,8 +19,8 @@ from homeport.server.answer_limit import capped
 from homeport.server.calls import CHAT_PATH, Call
 from homeport.server.http import Http
 from homeport.server.request_defaults import filled
-from homeport.spec import Endpoint
-from homeport.upstream import Client, Exchange, LostError
+from homeport.spec import Endpoint, UpstreamDialect
+from homeport.upstream import Client, Exchange, Head, LostError, head_of
 from homeport.wire import anthropic_upstream, faults
 from homeport.wire.anthropic_upstream import MESSAGES_PATH
 from homeport.wire.tool_faults import with_offender
@@ -47,22 +48,26 @@ class Asking:
         self._client, self._max_tokens = client, max_tokens
 
     def exchange(self, http: Http, call: Call, endpoint: Endpoint, body: bytes) -> Exchange:
-        url = endpoint.base_url.removesuffix("/v1") + call.path
-        headers = _headers(endpoint) | passed_headers(http, call)
+        more = passed_headers(http, call)
         if endpoint.engine.engine == "litellm":
-            headers |= conversation_headers(http)
-        return self._client.exchange(
-            url, headers=headers.items(), body=body, idle_timeout_s=endpoint.timeout_s
-        )
+            more |= conversation_headers(http)
+        if more:
+            url = endpoint.base_url.removesuffix("/v1") + call.path
+            head = head_of(url, (_headers(_known(endpoint)) | more).items())
+        else:
+            head = _head(endpoint.base_url, call.path, _known(endpoint))
+        return self._client.exchange_of(head, body, endpoint.timeout_s)
 
     async def fitted(
         self, http: Http, call: Call, endpoint: Endpoint, body: bytes, timeout_s: float
     ) -> tuple[bytes, int | None]:
         """The engine's body, its ``max_tokens`` cut where need be, and the prompt's exact count where
         that had to be found out. Raises the overflow (``context_fit``)."""
-        body = filled(body, call.path, endpoint.request_defaults)
-        body, cut = capped(body, call.path, endpoint, self._max_tokens)
-        tokens = None
+        if endpoint.request_defaults:
+            body = filled(body, call.path, endpoint.request_defaults)
+        tokens = cut = None
+        if self._max_tokens is not None:
+            body, cut = capped(body, call.path, endpoint, self._max_tokens)
         if call.path == CHAT_PATH:
             context_fit.refuse_impossible(body, endpoint)
             if context_fit.is_worth_counting(body, endpoint):
@@ -97,7 +102,7 @@ class Asking:
         if path == MESSAGES_COUNT_PATH:
             body = anthropic_upstream.counting(body)
         status, _, answer = await self._client.fetch(
-            url, _headers(endpoint) | {**passed}, timeout_s, method="POST", body=body
+            url, _headers(_known(endpoint)) | {**passed}, timeout_s, method="POST", body=body
         )
         if status != 200:
             raise faults.fault_from_engine(status, answer)
@@ -108,12 +113,31 @@ class Asking:
             raise UpstreamError("upstream", "the engine's token count is not a number") from None
 
 
-def _headers(endpoint: Endpoint) -> dict[str, str]:
+class _Known(NamedTuple):
+    """What the headers that an engine gets with every request depend on."""
+
+    api_key: str | None
+    dialect: UpstreamDialect
+    more: tuple[tuple[str, str], ...]
+    keeps_connections: bool
+
+
+def _known(endpoint: Endpoint) -> _Known:
+    stays = endpoint.engine.keeps_connections
+    return _Known(endpoint.api_key, endpoint.dialect, endpoint.headers, stays)
+
+
+def _headers(known: _Known) -> dict[str, str]:
     headers = {"content-type": "application/json", "accept": "*/*"}
-    if not endpoint.engine.keeps_connections:
+    if not known.keeps_connections:
         headers["connection"] = "close"
-    headers |= auth_headers(endpoint.api_key, endpoint.dialect)
-    return headers | {name.lower(): text for name, text in endpoint.headers}
+    headers |= auth_headers(known.api_key, known.dialect)
+    return headers | {name.lower(): text for name, text in known.more}
+
+
+@functools.lru_cache(maxsize=256)
+def _head(base_url: str, path: str, known: _Known) -> Head:
+    return head_of(base_url.removesuffix("/v1") + path, _headers(known).items())
 
 
 PASSED: Final = ("anthropic-version", "anthropic-beta")
@@ -148,20 +172,10 @@ def tell_wait(lease: Lease, http: Http) -> None:
     http.notes.append((b"x-homeport-waited", b"%.3f" % lease.waited_s))
 
 
-class ReportsDown:
-    """``with ReportsDown(instance):`` tells the instance when nobody answers at its endpoint."""
-
-    __slots__ = ("_instance",)
-
-    def __init__(self, instance: Instance) -> None:
-        self._instance = instance
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, UpstreamError) and error.kind == "unavailable":
-            self._instance.report_down(error.message)
+def report(instance: Instance, error: UpstreamError) -> None:
+    """Tells the instance when nobody answers at its endpoint."""
+    if error.kind == "unavailable":
+        instance.report_down(error.message)
 
 
 def fault_of(exchange: Exchange, body: bytes, request: bytes) -> RequestFault:

@@ -26,7 +26,7 @@ from typing import Final
 import msgspec
 import structlog
 
-from homeport.errors import ClientError, RequestFault
+from homeport.errors import ClientError, RequestFault, UpstreamError
 from homeport.routing.affinity import SmallModels, key_of
 from homeport.routing.catalog import Resolution
 from homeport.runtime.instance import Instance, Lease
@@ -35,10 +35,10 @@ from homeport.server.answer_stream import BYTES_PER_TOKEN, AnswerStream
 from homeport.server.asking import (
     MAX_ANSWER_BYTES,
     Asking,
-    ReportsDown,
     explained,
     fault_of,
     passed_headers,
+    report,
     unexpected,
     waited_for,
 )
@@ -285,9 +285,12 @@ class Proxy:
             request, _ = await self._asking.fitted(http, call, endpoint, request, FIT_TIMEOUT_S)
             exchange = self._asking.exchange(http, call, endpoint, request)
             try:
-                with ReportsDown(instance):
+                try:
                     await exchange.send()
                     await exchange.wait_head()
+                except UpstreamError as error:
+                    report(instance, error)
+                    raise
                 body = await exchange.read_all(MAX_ANSWER_BYTES)
                 if exchange.status != 200:
                     raise fault_of(exchange, body, request)

@@ -9,7 +9,7 @@ back-pressure, timeouts, TLS. No redirects, cookies, proxies or compression.
 ``connection`` has one connection: bytes, the parser, and who waits for them.
 """
 
-from homeport.upstream.client import Client, Exchange
+from homeport.upstream.client import Client, Exchange, Head, head_of
 from homeport.upstream.connection import LostError, Sink
 
-__all__ = ["Client", "Exchange", "LostError", "Sink"]
+__all__ = ["Client", "Exchange", "Head", "LostError", "Sink", "head_of"]

@@ -27,15 +27,10 @@ TICK_S = 5.0
 class Url(NamedTuple):
     """A parsed URL; the host header and the path are ready to be written."""
 
-    host: str
-    port: int
-    tls: bool
+    origin: tuple[str, int, bool]
+    """Host, port, and whether it is TLS."""
     path: bytes
     authority: bytes
-
-    @property
-    def origin(self) -> tuple[str, int, bool]:
-        return self.host, self.port, self.tls
 
 
 @functools.lru_cache(maxsize=1024)
@@ -48,7 +43,26 @@ def parse_url(url: str) -> Url:
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     authority = parts.netloc.rpartition("@")[2]
     port = parts.port or (443 if tls else 80)
-    return Url(parts.hostname, port, tls, path.encode(), authority.encode())
+    return Url((parts.hostname, port, tls), path.encode(), authority.encode())
+
+
+class Head(NamedTuple):
+    """Where a request goes, and what stands before its body but for the body's length."""
+
+    url: Url
+    method: str
+    lines: bytes
+
+
+def head_of(url: str, headers: Iterable[tuple[str, str]] = (), method: str = "POST") -> Head:
+    """Raises ``ValueError`` for a URL that is none, and for header values with line breaks."""
+    target = parse_url(url)
+    lines = [f"{method} ".encode(), target.path, b" HTTP/1.1\r\nhost: ", target.authority, b"\r\n"]
+    for name, value in headers:
+        if "\n" in value or "\r" in value:
+            raise ValueError(f"line break in header {name}")
+        lines.append(f"{name}: {value}\r\n".encode("latin-1"))
+    return Head(target, method, b"".join(lines))
 
 
 class Exchange:
@@ -69,7 +83,8 @@ class Exchange:
 
     async def send(self, *, fresh: bool = False) -> None:
         """Connects if need be, and sends. Raises ``UpstreamError("unavailable")`` if it cannot."""
-        self._connection = await self._client.connection(self._url, fresh=fresh)
+        connection = None if fresh else self._client.idle(self._url)
+        self._connection = connection or await self._client.connect(self._url)
         self._connection.begin(self._head, self._body, self._patience_s)
 
     async def wait_head(self, timeout_s: float | None = None) -> bool:
@@ -103,6 +118,9 @@ class Exchange:
 
     async def read_all(self, limit_bytes: int) -> bytes:
         """The rest of the body. Raises ``UpstreamError`` beyond the limit."""
+        assert self._connection is not None
+        if (rest := self._connection.rest()) is not None and len(rest) <= limit_bytes:
+            return rest
         chunks: list[bytes] = []
         size = 0
         while (data := await self.read()) != b"":
@@ -155,19 +173,15 @@ class Client:
         idle_timeout_s: float | None = None,
     ) -> Exchange:
         """A request, not sent yet; ``idle_timeout_s`` in place of the client's. Raises ``ValueError``
-        for header values with line breaks."""
-        target = parse_url(url)
-        lines = [
-            b"%b %b HTTP/1.1\r\nhost: %b\r\n" % (method.encode(), target.path, target.authority)
-        ]
-        for name, value in headers:
-            if "\n" in value or "\r" in value:
-                raise ValueError(f"line break in header {name}")
-            lines.append(f"{name}: {value}\r\n".encode("latin-1"))
-        if body or method == "POST":
-            lines.append(b"content-length: %d\r\n" % len(body))
-        lines.append(b"\r\n")
-        return Exchange(self, target, b"".join(lines), body, idle_timeout_s)
+        as ``head_of`` does."""
+        return self.exchange_of(head_of(url, headers, method), body, idle_timeout_s)
+
+    def exchange_of(self, head: Head, body: bytes, idle_timeout_s: float | None) -> Exchange:
+        """The same with a head that was made before."""
+        end = b"\r\n"
+        if body or head.method == "POST":
+            end = b"content-length: %d\r\n\r\n" % len(body)
+        return Exchange(self, head.url, head.lines + end, body, idle_timeout_s)
 
     async def fetch(
         self,
@@ -195,25 +209,27 @@ class Client:
         finally:
             exchange.close()
 
-    async def connection(self, url: Url, *, fresh: bool) -> Connection:
-        """An idle connection, or a new one."""
+    def idle(self, url: Url) -> Connection | None:
+        """An idle connection, if there is one."""
         idle = self._idle.get(url.origin)
-        while idle and not fresh:
+        while idle:
             connection = idle.pop()  # the latest used: least likely to be closed by the engine
             if connection.is_open and connection.idle_s < self._keep_alive_s:
                 return connection
             connection.abort()
-        return await self._connect(url)
+        return None
 
-    async def _connect(self, url: Url) -> Connection:
+    async def connect(self, url: Url) -> Connection:
+        """A new connection. Raises ``LostError``."""
+        host, port, tls = url.origin
         loop = asyncio.get_running_loop()
         context: ssl.SSLContext | None = None
-        if url.tls:
+        if tls:
             context = self._tls = self._tls or ssl.create_default_context()
         try:
             async with asyncio.timeout(self._connect_timeout_s):
                 _, connection = await loop.create_connection(
-                    lambda: Connection(self, url.origin), url.host, url.port, ssl=context
+                    lambda: Connection(self, url.origin), host, port, ssl=context
                 )
         except TimeoutError:
             reason = f"no connection within {self._connect_timeout_s:g} s"
@@ -226,7 +242,7 @@ class Client:
             reason = "it closed the connection at once"
         raise LostError(
             "unavailable",
-            f"the engine at {url.host}:{url.port} does not answer: {reason}",
+            f"the engine at {host}:{port} does not answer: {reason}",
             retry_after_s=2,
         )
 

@@ -105,7 +105,7 @@ class Connection(asyncio.Protocol):
         if self._buffered > PAUSE_BYTES and not self._is_paused and self._transport:
             self._is_paused = True
             self._transport.pause_reading()
-        if self._sink is None or not self._pour(self._sink):
+        if (self._sink is None or not self._pour(self._sink)) and self._waiter is not None:
             self._wake()
         if self._is_lingering and self._is_complete:
             self.release()
@@ -195,15 +195,23 @@ class Connection(asyncio.Protocol):
 
     async def wait_head(self, timeout_s: float | None) -> bool:
         """True once status and headers are there; False when ``timeout_s`` passed first."""
-        timer, is_over = None, False
+        if timeout_s is not None and not self._has_head and self._error is None:
+            return await self._wait_head_for(timeout_s)
+        while not self._has_head:
+            if self._error is not None:
+                raise self._error
+            await self._wait()
+        return True
+
+    async def _wait_head_for(self, timeout_s: float) -> bool:
+        is_over = False
 
         def end() -> None:  # a flag and no look at the clock: timers may fire a little early
             nonlocal is_over
             is_over = True
             self._wake()
 
-        if timeout_s is not None and not self._has_head and self._error is None:
-            timer = self._loop.call_later(timeout_s, end)
+        timer = self._loop.call_later(timeout_s, end)
         try:
             while not self._has_head:
                 if self._error is not None:
@@ -212,9 +220,15 @@ class Connection(asyncio.Protocol):
                     return False
                 await self._wait()
         finally:
-            if timer is not None:
-                timer.cancel()
+            timer.cancel()
         return True
+
+    def rest(self) -> bytes | None:
+        """What has not been read of an answer that is there whole; None of any other."""
+        if not self._is_complete or self._is_paused:
+            return None
+        chunks, self._chunks, self._buffered = self._chunks, [], 0
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     async def read(self, sink: Sink | None = None) -> bytes | None:
         while not self._chunks:

@@ -102,9 +102,9 @@ class ChatRequest(msgspec.Struct):
     @property
     def callable_tools(self) -> tuple[Tool, ...]:
         """The tools that the model may call; none where several answers are asked for."""
-        if self.tool_choice == "none" or (self.n or 1) > 1:
+        if not self.tools or self.tool_choice == "none" or (self.n or 1) > 1:
             return ()
-        functions = [tool.function for tool in self.tools or () if tool.function]
+        functions = [tool.function for tool in self.tools if tool.function]
         return tuple(Tool(f.name, bytes(f.parameters)) for f in functions)
 
     @property
