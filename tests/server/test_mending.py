@@ -73,10 +73,16 @@ def called(name: str, **arguments: str) -> list[Event]:
 
 
 def answered(mending: Mending, endpoint: Endpoint, events: list[Event]) -> list[Event]:
-    """What goes on of an engine's answer; what the gateway has to do for it is done."""
-    out = mending.whole(events, endpoint)
-    asyncio.run(mending.act())
-    return out
+    """What goes on of an engine's answer."""
+    return mending.whole(events, endpoint)
+
+
+def goes_on(call: Mending | ChatCall) -> bool:
+    """Whether the engine is asked once more; what has to be done before that is done."""
+    is_unfinished = call.is_broken if isinstance(call, Mending) else call.is_unfinished
+    if is_unfinished:
+        asyncio.run(call.go_on())
+    return is_unfinished
 
 
 def names(events: list[Event]) -> list[str]:
@@ -131,20 +137,19 @@ def test_one_more_try_and_no_other() -> None:
     retrying = mending(request())
     where = endpoint(rescue_retry=True)
     assert answered(retrying, where, said(UNKNOWN)) == []
-    assert retrying.is_broken
-    assert retrying.asks_again()
+    assert goes_on(retrying)
     broken, told = retrying.asked(where).turns[-2:]
     assert broken == Turn("assistant", (Text(UNKNOWN),))
     assert "get, put" in str(told.parts)
     assert answered(retrying, where, said(UNKNOWN)) == said(UNKNOWN)
-    assert not retrying.asks_again()
+    assert not goes_on(retrying)
 
 
 @pytest.mark.row("3.10 rescue_retry: true")
 def test_no_more_tries_unless_told_to() -> None:
     once = mending(request())
     assert answered(once, ENDPOINT, said(UNKNOWN)) == said(UNKNOWN)
-    assert not once.asks_again()
+    assert not goes_on(once)
 
 
 # --------------------------------------------------------------------------- searches
@@ -170,15 +175,14 @@ def test_a_search(as_text: bool) -> None:
     text = '<tool_call>{"name": "web_search", "arguments": {"query": "x"}}</tool_call>'
     asked = said(text) if as_text else called("web_search", query="x")
     assert answered(mending, ENDPOINT, asked) == []
-    assert mending.is_broken
-    assert mending.asks_again()
+    assert goes_on(mending)
     [search] = mending.shown
     assert isinstance(search, WebSearch)
     assert search.hits[0].url == "https://a.org"
     assert search.id.startswith("srvtoolu_")
     assert searcher.queries == ["x"]
     assert answered(mending, ENDPOINT, said("Found.")) == said("Found.")
-    assert not mending.asks_again()
+    assert not goes_on(mending)
 
 
 @pytest.mark.row("3.11 max_uses")
@@ -188,7 +192,7 @@ def test_searches_are_bounded(wanted: int | None, limit: int) -> None:
     mending = searching(searcher, web_search=SearchWish(max_uses=wanted))
     for _ in range(20):
         answered(mending, ENDPOINT, called("web_search", query="x"))
-        if not mending.asks_again():
+        if not goes_on(mending):
             break
     else:
         pytest.fail("asks without end")
@@ -212,14 +216,14 @@ def test_a_search_for_tools(as_text: bool) -> None:
     text = '<tool_call>{"name": "find_tools", "arguments": {"query": "weather"}}</tool_call>'
     asked = said(text) if as_text else called("find_tools", query="weather")
     assert answered(mending_, SLIM, asked) == []
-    assert mending_.asks_again()
+    assert goes_on(mending_)
     again = mending_.asked(SLIM)
     assert [tool.name for tool in again.tools] == ["find_tools", "read_file", "weather"]
     [result] = again.turns[-1].parts
     assert isinstance(result, ToolResult)
     assert result.content == (Text("These tools can be called now: weather"),)
     assert names(answered(mending_, SLIM, called("weather"))) == ["weather"]
-    assert not mending_.asks_again()
+    assert not goes_on(mending_)
     assert mending_.shown == []
 
 
@@ -228,7 +232,7 @@ def test_a_model_that_looks_for_tools_without_end() -> None:
     mending_ = mending(request())
     rounds = 0
     while answered(mending_, SLIM, called("find_tools", query="weather")) == []:
-        assert mending_.asks_again()
+        assert goes_on(mending_)
         rounds += 1
         assert rounds < 20
     assert rounds == slimming.MAX_ROUNDS
@@ -250,8 +254,7 @@ def test_a_chat_client_keeps_its_body() -> None:
     }
     choice = {"index": 0, "message": message, "finish_reason": "tool_calls"}
     call.whole(json.dumps({"id": "x", "choices": [choice]}).encode(), SLIM)
-    asyncio.run(call.act())
-    assert call.asks_again()
+    assert goes_on(call)
     second = json.loads(call.engine_body(SLIM))
     assert second["messages"][:1] == body["messages"]
     assert [m["role"] for m in second["messages"]] == ["user", "assistant", "tool"]

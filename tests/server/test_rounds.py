@@ -82,8 +82,9 @@ def told(call: Call, *, broken: bool) -> tuple[bytes, Usage]:
                 choice = {"index": 0, "message": message, "finish_reason": finish}
                 body = {"choices": [choice], "usage": spent}
                 out, usage = call.whole(json.dumps(body).encode(), ENDPOINT)
-            out += await call.act()
-            assert call.asks_again() is (spent is FIRST)
+            assert call.is_unfinished is (spent is FIRST)
+            if call.is_unfinished:
+                out += await call.go_on()
         assert usage is not None
         return out, usage
 
@@ -220,7 +221,7 @@ def test_what_passes_through_is_asked_for_once() -> None:
     body = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
     call = ChatCall(json.dumps(body).encode())
     call.engine_body(ENDPOINT)
-    assert call.asks_again() is False
+    assert not call.is_unfinished
 
 
 def test_counts_that_nobody_made() -> None:

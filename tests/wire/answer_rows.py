@@ -35,6 +35,8 @@ ROWS: dict[str, tuple[Mutation, ...]] = {
             "delta.reasoning_content or delta.reasoning",
             '(delta.reasoning_content or "") + (delta.reasoning or "")',
         ),
+        Code(D._message, "message.reasoning_content or message.reasoning", "message.reasoning"),
+        Code(D._message, " or message.reasoning", ""),
         Code(AA.encode_message, "if thinking:", "if False:"),
     ),
     "3.2 reasoning_content … its signature": (
@@ -42,10 +44,10 @@ ROWS: dict[str, tuple[Mutation, ...]] = {
     ),
     "3.2 content, text or parts": (
         Code(AA.encode_message, "if any(text):", "if True:"),
-        Code(D._delta, '"".join(part.text or "" for part in text)', "None"),
+        Code(D._said, '"".join(part.text or "" for part in text)', "None"),
     ),
     "3.2 refusal": (
-        Code(D._delta, "if delta.refusal:", "if False:"),
+        Code(D._said, "if refusal:", "if False:"),
         Code(D._finished, 'reason == "end" and self._has_refusal', "False"),
     ),
     "3.2 tool_calls": (
@@ -65,7 +67,7 @@ ROWS: dict[str, tuple[Mutation, ...]] = {
         ),
     ),
     "3.2 function_call": (
-        Code(D._message, "if message.function_call is not None and not calls:", "if False:"),
+        Code(D._message, "elif message.function_call is not None:", "elif False:"),
         Code(D._delta, "if delta.function_call is not None:", "if False:"),
     ),
     "3.2 a call's id": (
@@ -77,9 +79,9 @@ ROWS: dict[str, tuple[Mutation, ...]] = {
         Entry(FINISH, "stop", "length"),
         Entry(FINISH, "eos", "length"),
         Code(D._finished, 'if reason == "end" and hit:', "if False:"),
-        Code(D._finished, "(choice.stop_reason, choice.matched_stop)", "(choice.stop_reason,)"),
-        Code(D._finished, "(choice.stop_reason, choice.matched_stop)", "(choice.matched_stop,)"),
-        Code(D._finished, "if isinstance(s, str)", "if s is not None"),
+        Code(D._finished, "else choice.matched_stop", "else None"),
+        Code(D._finished, "choice.stop_reason if isinstance(choice.stop_reason, str) else ", ""),
+        Code(D._finished, "if not isinstance(hit, str):", "if hit is None:"),
         Code(AA.stop_reason_of, "if called_tools:", "if False:"),
     ),
     "3.2 tool_calls, function_call": (
@@ -166,10 +168,10 @@ ROWS: dict[str, tuple[Mutation, ...]] = {
     ),
     "3.3 5": (
         Code(S._delta, "if not text:", "if False:"),
-        Code(D._delta, "        if text:\n", "        if text is not None:\n"),
+        Code(D._said, "        if text:\n", "        if text is not None:\n"),
     ),
     "3.3 6": (
-        Code(D._delta, "events.append(TextDelta(text))", "events.insert(0, TextDelta(text))"),
+        Code(D._said, "events.append(TextDelta(text))", "events.insert(0, TextDelta(text))"),
         Code(
             D._delta,
             "events += self._calls.take(fragment)",
@@ -213,7 +215,7 @@ ROWS: dict[str, tuple[Mutation, ...]] = {
         Code(D._message, "None if self._has_text else message.content", "message.content"),
     ),
     "3.3 12": (
-        Code(D._delta, "if (text or thinking) and self._calls:", "if False:"),
+        Code(D._said, "if (text or thinking) and self._calls:", "if False:"),
         Code(S._delta, "self._leave_calls() + ", ""),
         Code(S._delta, "if self._kind == kind:", "if self._kind is not None:"),
     ),

@@ -44,7 +44,7 @@ ROWS: dict[str, tuple[Mutation, ...]] = {
         Code(AA.prewarmed, "usage.prompt_tokens, 0,", "usage.prompt_tokens, 1,"),
     ),
     "3.1 stop_sequences": (
-        Code(A._request, "wire.stop_sequences or () if s)", "wire.stop_sequences or ())"),
+        Code(A._request, "filter(None, wire.stop_sequences or ())", "wire.stop_sequences or ()"),
         Code(CU.encode, 'body["stop"] = list(request.stop)', "pass"),
     ),
     "3.1 temperature, top_p": (

@@ -219,7 +219,7 @@ ROWS: dict[str, tuple[Mutation, ...]] = {
         Code(Search.feed, "self.goes_on = True", "pass"),
         Code(Search.feed, "self.said.append(event)", "pass"),
         Code(Search.feed, "self._found[call][1].append(arguments)", "pass"),
-        Code(Mending.act, "self.shown += [*found.said, *told]", "pass"),
+        Code(Mending._searched, "self.shown += [*found.said, *told]", "pass"),
     ),
     "3.11 a … beside calls of the client's tools": (
         Code(Search.feed, "and not self._has_others", ""),
@@ -234,9 +234,9 @@ ROWS: dict[str, tuple[Mutation, ...]] = {
         Code(searcher.WebSearcher.search, "if not query:", "if False:"),
     ),
     "3.11 max_uses": (
-        Code(Mending.act, "self._wish.max_uses or web_search.MAX_SEARCHES", "99"),
-        Code(Mending.act, "if self._searches > limit:", "if False:"),
-        Code(Mending.act, "is_last=self._searches >= limit", "is_last=False"),
+        Code(Mending._searched, "self._wish.max_uses or web_search.MAX_SEARCHES", "99"),
+        Code(Mending._searched, "if self._searches > limit:", "if False:"),
+        Code(Mending._searched, "is_last=self._searches >= limit", "is_last=False"),
     ),
     "3.11 the next request to the engine": (
         Code(web_search.continued, "(*request.turns, Turn", "(Turn"),
@@ -341,7 +341,7 @@ ROWS: dict[str, tuple[Mutation, ...]] = {
         Value(slimming, "MAX_FOUND", 99),
         Code(slimming.find, "if _fit(tool, words)", ""),
         Code(Mending._rescue, "tools = (*tools, slimming.FIND)", "pass"),
-        Code(Mending.act, "self._found += names", "pass"),
+        Code(Mending._searched, "self._found += names", "pass"),
         Code(Mending.stages, "names.append(slimming.FIND.name)", "pass"),
     ),
     "3.12 a … without end": (

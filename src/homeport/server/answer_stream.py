@@ -97,10 +97,10 @@ class AnswerStream:
                     may_repeat = False
                     continue
                 raise await explained(error, self._lease) from error
-            if told := await self._call.act():
-                await self._http.chunk(told)
-            if not self._call.asks_again():
+            if not self._call.is_unfinished:
                 return
+            if told := await self._call.go_on():
+                await self._http.chunk(told)
 
     async def _exchange(self, endpoint: Endpoint, body: bytes) -> None:
         body, self._tokens = await self._asking.fitted(

@@ -29,12 +29,13 @@ from homeport.wire import (
 from homeport.wire.anthropic_stream import AnthropicStream, PrewarmStream
 from homeport.wire.anthropic_upstream import MESSAGES_PATH
 from homeport.wire.chat_guard import GuardedRelay, rescued_body
-from homeport.wire.events import Event, Request, Usage, UsageReport
+from homeport.wire.events import Event, Request, Usage
 from homeport.wire.faults import Dialect
 from homeport.wire.features import features_of
 from homeport.wire.messages_relay import MessagesRelay
 from homeport.wire.openai_chat_stream import ChatStream, encode_completion
 from homeport.wire.passthrough import ChatRelay, relay_body
+from homeport.wire.rounds import usage_in
 from homeport.wire.stream import FromChat, StreamTranslation
 from homeport.wire.upstream_dialects import SPOKEN
 
@@ -77,14 +78,16 @@ class Call(Protocol):
         """The translation of the engine's stream; called once for each time it is asked."""
         ...
 
-    async def act(self) -> bytes:
-        """Does what the engine's answer asked of the gateway itself, which may take seconds; what the
-        client is sent of it. ``asks_again`` then."""
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether the engine's answer asked something of the gateway itself, or was no use: ``go_on``
+        then, and ask the engine once more. No use it is once at most, and only if nothing visible has
+        been sent."""
         ...
 
-    def asks_again(self) -> bool:
-        """Whether the engine's answer was no use, and the engine shall be asked once more. True once
-        at most, and only if nothing visible has been sent; ``engine_body`` is another one then."""
+    async def go_on(self) -> bytes:
+        """Does what the answer asked for, which may take seconds; what the client is sent of it.
+        ``engine_body`` is another one then."""
         ...
 
     def prepare(self, request_id: str) -> None:
@@ -162,13 +165,14 @@ class ChatCall:
             body = rescued_body(body, tools)
         return relay_body(body, self.model or endpoint.model.name)
 
-    async def act(self) -> bytes:
-        if self._translated is not None:
-            await self._translated.mending.act()  # a search for tools: the client is told nothing
-        return b""
+    @property
+    def is_unfinished(self) -> bool:
+        return self._translated is not None and self._translated.mending.is_broken
 
-    def asks_again(self) -> bool:
-        return self._translated is not None and self._translated.mending.asks_again()
+    async def go_on(self) -> bytes:
+        assert self._translated is not None
+        await self._translated.mending.go_on()  # a search for tools: the client is told nothing
+        return b""
 
     def prepare(self, request_id: str) -> None:
         self._request_id = request_id
@@ -267,14 +271,14 @@ class AnthropicCall:
         if self._is_native:
             return messages_relay.relay_body(body, self.model)
         events = self._mending.events_of(body, endpoint)
-        if endpoint.engine.repeats_prefill:
-            events = anthropic_answer.continued(events, self._request.prefill)
-        if self._is_prewarming:
-            events = anthropic_answer.prewarmed(events)
-        usage = next((e.usage for e in events if isinstance(e, UsageReport)), None)
         if self._mending.is_broken:
             return b"", None
-        return self._message([*self._mending.shown, *events], endpoint.model.context_tokens), usage
+        if endpoint.engine.repeats_prefill and (prefill := self._request.prefill):
+            events = anthropic_answer.continued(events, prefill)
+        if self._is_prewarming:
+            events = anthropic_answer.prewarmed(events)
+        message = self._message([*self._mending.shown, *events], endpoint.model.context_tokens)
+        return message, usage_in(events)
 
     def _message(self, events: list[Event], context_tokens: int | None = None) -> bytes:
         return anthropic_answer.encode_message(
@@ -315,12 +319,13 @@ class AnthropicCall:
         self._out.context_tokens = endpoint.model.context_tokens
         return FromChat(self._out, self._mending.stages(endpoint))
 
-    async def act(self) -> bytes:
-        told = await self._mending.act()
-        return b"".join(map(self._out.feed, told)) if self._out is not None else b""
+    @property
+    def is_unfinished(self) -> bool:
+        return self._mending.is_broken
 
-    def asks_again(self) -> bool:
-        return self._mending.asks_again()
+    async def go_on(self) -> bytes:
+        told = await self._mending.go_on()
+        return b"".join(map(self._out.feed, told)) if self._out is not None else b""
 
     def opening(self, prompt_tokens: int) -> bytes:
         assert self._out is not None
@@ -392,7 +397,7 @@ class TranslatedChat:
             created_at_s=int(time.time()),
             single_call=self._single_call,
         )
-        return answer, next((e.usage for e in events if isinstance(e, UsageReport)), None)
+        return answer, usage_in(events)
 
     def translation(
         self, endpoint: Endpoint, request_id: str, wants_usage: bool

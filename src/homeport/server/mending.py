@@ -119,11 +119,19 @@ class Mending:
     def searches(self) -> bool:
         return self._searcher is not None
 
-    async def act(self) -> list[Event]:
-        """Runs what the model asked of the gateway: searches, and the search for tools."""
-        found = self._search_calls
-        if found is None or not found.goes_on:
-            return []
+    async def go_on(self) -> list[Event]:
+        """Runs what the model asked of the gateway, searches and the search for tools; the request is
+        the next one to ask then. What the client is told of it. Only where ``is_broken``."""
+        if self._usage.usage is not None:
+            self._spent += (self._usage.usage,)
+        check, found = self._check, self._search_calls
+        self._check = self._search_calls = None
+        told = await self._searched(found) if found is not None and found.goes_on else []
+        if check is not None and check.broken is not None:
+            self.request, self._has_asked_again = corrected(self.request, check.broken), True
+        return told
+
+    async def _searched(self, found: SearchCalls) -> list[Event]:
         limit = min(self._wish.max_uses or web_search.MAX_SEARCHES, web_search.MAX_SEARCHES)
         calls, told = found.calls, list[WebSearch]()
         results: list[WebSearch | str] = []
@@ -148,19 +156,6 @@ class Mending:
             self.request, found.said, calls, results, is_last=self._searches >= limit
         )
         return list(told)
-
-    def asks_again(self) -> bool:
-        """Whether it was broken, or searches were run; the request holds what comes of it then."""
-        if not self.is_broken:
-            return False
-        if self._usage.usage is not None:
-            self._spent += (self._usage.usage,)
-        if self._check is None or self._check.broken is None:
-            self._search_calls = self._check = None
-            return True
-        self.request = corrected(self.request, self._check.broken)
-        self._check, self._has_asked_again = None, True
-        return True
 
 
 def _is_plain(events: list[Event]) -> bool:

@@ -95,11 +95,12 @@ class PassageCall:
             answer = _in_base64(answer)
         return answer, usage
 
-    async def act(self) -> bytes:
-        return b""
-
-    def asks_again(self) -> bool:
+    @property
+    def is_unfinished(self) -> bool:
         return False
+
+    async def go_on(self) -> bytes:
+        return b""
 
     def prepare(self, request_id: str) -> None:
         self._request_id = request_id

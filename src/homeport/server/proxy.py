@@ -273,11 +273,11 @@ class Proxy:
                     continue
                 raise await explained(error, lease) from error
             answer, outcome.usage = call.whole(body, endpoint)
-            await call.act()
-            if not call.asks_again():
+            if not call.is_unfinished:
                 outcome.answered(answer)
                 await http.answer(200, answer)
                 return
+            await call.go_on()
 
     async def _asked(self, http: Http, call: Call, instance: Instance, endpoint: Endpoint) -> bytes:
         """The engine's whole answer."""

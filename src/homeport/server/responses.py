@@ -21,12 +21,13 @@ from homeport.server.response_store import ResponseStore, Segment, Stored
 from homeport.server.web_search import WebSearcher
 from homeport.spec import Endpoint, Limits
 from homeport.wire import openai_responses, responses_relay
-from homeport.wire.events import Usage, UsageReport
+from homeport.wire.events import Usage
 from homeport.wire.faults import Dialect
 from homeport.wire.openai_responses import Entry, ResponsesRequest
 from homeport.wire.openai_responses_answer import Profile
 from homeport.wire.openai_responses_stream import KEEP_ALIVE, ResponsesStream, encode_response
 from homeport.wire.responses_relay import RESPONSES_PATH, ResponsesRelay
+from homeport.wire.rounds import usage_in
 from homeport.wire.stages import Stages
 from homeport.wire.stream import EventDecoder, FromChat, StreamTranslation
 from homeport.wire.upstream_dialects import SPOKEN
@@ -115,13 +116,12 @@ class ResponsesCall:
             self._keep_native(answer)
             return answer.response, answer.usage
         events = self._mending.events_of(body, endpoint)
-        usage = next((e.usage for e in events if isinstance(e, UsageReport)), None)
         if self._mending.is_broken:
             return b"", None
         out = self._encoder()
         response = encode_response([*self._mending.shown, *events], out)
         self.keep(out)
-        return response, usage
+        return response, usage_in(events)
 
     def prepare(self, request_id: str) -> None:
         self._out = self._encoder()
@@ -134,12 +134,13 @@ class ResponsesCall:
         decoder = SPOKEN[endpoint.dialect].decoder()
         return _Kept(self, self._out, self._mending.stages(endpoint), decoder)
 
-    async def act(self) -> bytes:
-        told = await self._mending.act()
-        return b"".join(map(self._out.feed, told)) if self._out is not None else b""
+    @property
+    def is_unfinished(self) -> bool:
+        return self._mending.is_broken
 
-    def asks_again(self) -> bool:
-        return self._mending.asks_again()
+    async def go_on(self) -> bytes:
+        told = await self._mending.go_on()
+        return b"".join(map(self._out.feed, told)) if self._out is not None else b""
 
     def opening(self, prompt_tokens: int) -> bytes:
         assert self._out is not None, "prepared"

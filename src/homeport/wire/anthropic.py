@@ -146,23 +146,23 @@ def _request(wire: MessagesRequest, *, counting: bool, pdf_text: PdfText) -> Req
     for message in wire.messages:  # a system turn may change it; the last one wins
         if message.role == "system" and message.output_config and message.output_config.effort:
             effort = message.output_config.effort
-    choice = wire.tool_choice
+    choice, tools, changes = wire.tool_choice, wire.tools or (), _changes(wire.messages)
     return Request(
         model=wire.model,
         turns=turns,
         stream=bool(wire.stream),
         max_tokens=wire.max_tokens,
-        tools=tools_of(wire.tools or (), _changes(wire.messages), choice),
+        tools=tools_of(tools, changes, choice) if tools or changes else (),
         tool_choice=choice_of(choice),
         parallel_tool_calls=False if choice and choice.disable_parallel_tool_use else None,
-        stop=tuple(s for s in wire.stop_sequences or () if s),
+        stop=tuple(filter(None, wire.stop_sequences or ())),
         temperature=wire.temperature,
         top_p=wire.top_p,
         top_k=wire.top_k,
-        thinking=_thinking(wire.thinking),
+        thinking=_thinking(wire.thinking) if wire.thinking is not None else None,
         effort=effort,
-        response_format=_response_format(wire.output_config),
-        web_search=search_of(wire.tools or ()),
+        response_format=_response_format(wire.output_config) if wire.output_config else None,
+        web_search=search_of(tools) if tools else None,
     )
 
 
@@ -182,8 +182,7 @@ def _turns(wire: MessagesRequest, pdf_text: PdfText) -> tuple[Turn, ...]:
     first, block, summary = _compacted(wire.messages)
     if summary:
         turns.append(Turn("user", (Text(SUMMARY.format(summary)),)))
-    at_end = range(len(wire.messages) - 1, -1, -1)
-    last_user = next((i for i in at_end if wire.messages[i].role == "user"), -1)
+    last_user = _last_user(wire.messages)
     for i, message in enumerate(wire.messages[first:], start=first):
         content = message.content
         if message.clear_at == "next_user_message" and message.role == "system" and i < last_user:
@@ -193,6 +192,13 @@ def _turns(wire: MessagesRequest, pdf_text: PdfText) -> tuple[Turn, ...]:
         if parts or (message.role != "system" and not (i == first and summary)):
             turns.append(Turn(message.role, parts))
     return tuple(turns)
+
+
+def _last_user(messages: Sequence[MessageParam]) -> int:
+    for i in range(len(messages) - 1, -1, -1):
+        if messages[i].role == "user":
+            return i
+    return -1
 
 
 def _compacted(messages: Sequence[MessageParam]) -> tuple[int, int, str]:
@@ -235,6 +241,9 @@ def _parts(
         return (Text(content),) if content else ()
     parts: list[Part] = []
     for i, block in enumerate(content[start:], start=start):
+        if block.type == "text" and block.text is not None:  # what most are
+            parts.append(Text(block.text))
+            continue
         read = BLOCKS.get(block.type)
         if read is None:
             reason = REFUSED.get(block.type, "are not supported")
@@ -434,13 +443,16 @@ REFUSED: dict[str, str] = {
 # --------------------------------------------------------------------------- tools and switches
 
 
-def _changes(messages: Sequence[MessageParam]) -> Iterable[Change]:
+def _changes(messages: Sequence[MessageParam]) -> list[Change]:
     """What the conversation did to the list of tools, in its order."""
+    changes: list[Change] = []
     for i, message in enumerate(messages):
         if isinstance(message.content, str):
             continue
         for j, block in enumerate(message.content):
-            yield from _changes_in(block, f"messages.{i}.content.{j}")
+            if block.type in CHANGING:
+                changes += _changes_in(block, f"messages.{i}.content.{j}")
+    return changes
 
 
 def _changes_in(block: Block, path: str) -> Iterable[Change]:
@@ -460,6 +472,8 @@ def _changes_in(block: Block, path: str) -> Iterable[Change]:
 
 
 CHANGES: dict[str, Literal["add", "remove"]] = {"tool_addition": "add", "tool_removal": "remove"}
+CHANGING = frozenset({"tool_result", "compaction", *CHANGES})
+"""Blocks that may."""
 
 
 def _references_in(content: Raw) -> Iterable[str]:
@@ -469,7 +483,7 @@ def _references_in(content: Raw) -> Iterable[str]:
     return (b.tool_name for b in blocks or () if isinstance(b, Block) and b.tool_name)
 
 
-def _thinking(thinking: ThinkingParam | None) -> ThinkingSwitch | None:
+def _thinking(thinking: ThinkingParam) -> ThinkingSwitch | None:
     match thinking:
         case ThinkingParam(type="enabled", budget_tokens=budget):
             return ThinkingSwitch(True, budget)
@@ -479,8 +493,8 @@ def _thinking(thinking: ThinkingParam | None) -> ThinkingSwitch | None:
             return None  # adaptive and what may come: the model's own default
 
 
-def _response_format(config: OutputConfig | None) -> ResponseFormat | None:
-    if config is None or config.format is None or not is_given(config.format.schema):
+def _response_format(config: OutputConfig) -> ResponseFormat | None:
+    if config.format is None or not is_given(config.format.schema):
         return None
     schema = bytes(config.format.schema)
     if not schema.startswith(b"{"):

@@ -9,8 +9,10 @@ from typing import Any
 import msgspec
 
 from homeport.wire.events import (
+    End,
     Event,
     Finish,
+    Start,
     StopReason,
     TextDelta,
     ThinkingDelta,
@@ -162,6 +164,8 @@ def encode_message(
                 usage = event.usage
             case Finish():
                 finish = event
+            case Start() | End():
+                pass
             case ThinkingDelta():
                 thinking.append(event.text)
             case ToolCallStart() if not (single_call and calls):

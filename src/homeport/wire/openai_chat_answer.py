@@ -222,7 +222,7 @@ class _Calls:
 
     @property
     def has_nameless(self) -> bool:
-        return any(not call.name and call.held for call in self._all)
+        return bool(self._all) and any(not call.name and call.held for call in self._all)
 
     def take(self, fragment: CallDelta) -> list[Event]:
         function = fragment.function or FunctionDelta()
@@ -384,8 +384,21 @@ class Decoder:
 
     def _delta(self, delta: Delta, events: list[Event]) -> None:
         """One chunk may hold all three kinds: thinking, then text, then calls (rule 6)."""
-        thinking = delta.reasoning_content or delta.reasoning  # both present: the same text twice
-        text = delta.content
+        # Both present: the same text twice.
+        self._said(delta.reasoning_content or delta.reasoning, delta.content, delta.refusal, events)
+        if delta.tool_calls:
+            for fragment in delta.tool_calls:
+                events += self._calls.take(fragment)
+        if delta.function_call is not None:
+            events += self._calls.take(CallDelta(index=0, function=delta.function_call))
+
+    def _said(
+        self,
+        thinking: str | None,
+        text: str | list[TextPart] | None,
+        refusal: str | None,
+        events: list[Event],
+    ) -> None:
         if isinstance(text, list):
             text = "".join(part.text or "" for part in text)
         if (text or thinking) and self._calls:
@@ -396,31 +409,24 @@ class Decoder:
         if text:
             self._has_text = True
             events.append(TextDelta(text))
-        if delta.refusal:
+        if refusal:
             self._has_refusal = True
-            events.append(TextDelta(delta.refusal))
-        if delta.tool_calls:
-            for fragment in delta.tool_calls:
-                events += self._calls.take(fragment)
-        if delta.function_call is not None:
-            events += self._calls.take(CallDelta(index=0, function=delta.function_call))
+            events.append(TextDelta(refusal))
 
     def _message(self, message: Delta, events: list[Event]) -> None:
         """A whole message: all there is, or at a stream's end a repetition of its deltas that may
         hold more than they did (rule 11)."""
-        rest = Delta(
-            content=None if self._has_text else message.content,
-            reasoning_content=message.reasoning_content,
-            reasoning=message.reasoning,
-            refusal=None if self._has_refusal else message.refusal,
+        thinking = message.reasoning_content or message.reasoning
+        self._said(
+            None if self._has_thinking else thinking,
+            None if self._has_text else message.content,
+            None if self._has_refusal else message.refusal,
+            events,
         )
-        if self._has_thinking:
-            rest.reasoning_content = rest.reasoning = None
-        self._delta(rest, events)
-        calls = message.tool_calls or []
-        if message.function_call is not None and not calls:
-            calls = [CallDelta(function=message.function_call)]
-        events += self._calls.take_whole(calls)
+        if message.tool_calls:
+            events += self._calls.take_whole(message.tool_calls)
+        elif message.function_call is not None:
+            events += self._calls.take_whole([CallDelta(function=message.function_call)])
 
     def _finished(self, choice: Choice, events: list[Event]) -> None:
         events += self._calls.announce_rest()
@@ -429,9 +435,9 @@ class Decoder:
             self._is_over = True
             events.append(Failure("the engine aborted its answer"))
             return
-        hit = next(
-            (s for s in (choice.stop_reason, choice.matched_stop) if isinstance(s, str)), None
-        )
+        hit = choice.stop_reason if isinstance(choice.stop_reason, str) else choice.matched_stop
+        if not isinstance(hit, str):
+            hit = None
         if reason == "end" and hit:
             reason = "stop_sequence"
         elif reason == "end" and self._has_refusal:

@@ -251,6 +251,8 @@ def _user(turn: Turn, engine: EngineFacts) -> list[dict[str, Any]]:
     Tool messages mostly take text only (OpenAI's own rule, and vLLM's): an image inside a result is
     announced there and follows in the user message after the results.
     """
+    if len(turn.parts) == 1 and isinstance(one := turn.parts[0], Text):  # most are that
+        return [{"role": "user", "content": one.text}]
     out: list[dict[str, Any]] = []
     gathered: list[Text | Image] = []
     images: list[Image] = []

@@ -11,6 +11,8 @@ dialect (docs/dialects.md 3.14):
   their clients (Codex) take the sum of prompt and answer for the conversation's size.
 """
 
+from collections.abc import Iterable
+
 import msgspec
 
 from homeport.wire.events import Event, Usage, UsageReport
@@ -43,6 +45,14 @@ class RoundUsage:
 def rounds(usage: Usage) -> tuple[Usage, ...]:
     """Each round by itself, the last one last."""
     return (*usage.earlier, msgspec.structs.replace(usage, earlier=()))
+
+
+def usage_in(events: Iterable[Event]) -> Usage | None:
+    """The usage that an answer's events report."""
+    for event in events:
+        if isinstance(event, UsageReport):
+            return event.usage
+    return None
 
 
 def summed(usage: Usage) -> Usage:

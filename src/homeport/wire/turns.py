@@ -16,6 +16,8 @@ NO_RESULT = "[no result: the call was not answered]"
 
 def text_of(parts: tuple[Part, ...], joiner: str) -> str:
     """The text parts, joined; empty ones do not count."""
+    if len(parts) == 1 and isinstance(one := parts[0], Text):
+        return one.text
     return joiner.join(part.text for part in parts if isinstance(part, Text) and part.text)
 
 
@@ -114,6 +116,8 @@ def pair_tool_results(turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
 
 def _answered(turn: Turn, unanswered: list[str]) -> tuple[Turn, list[str]]:
     """The turn with its orphans as text, and the calls that it leaves unanswered."""
+    if ToolResult not in map(type, turn.parts):
+        return turn, unanswered
     missing = list(unanswered)
     parts: list[Part] = []
     for part in turn.parts:
