@@ -32,7 +32,7 @@ async def test_stream() -> None:
     assert await client.told(POST) == (
         b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n"
     )
-    assert client.wire.writes[0].endswith(b"one\r\n"), "the head does not leave by itself"
+    assert len(client.wire.writes) == 1, "what is said in one turn leaves together"
 
 
 async def test_http_1_0_streams_until_close() -> None:
@@ -196,6 +196,7 @@ async def test_line() -> None:
     (line,) = lines
     assert is_writable(line)
     line.push(b"one")
+    await turn()
     assert client.wire.writes[0].endswith(b"\r\n\r\n3\r\none\r\n"), "with the head"
     client.connection.pause_writing()
     assert not is_writable(line)
@@ -264,6 +265,21 @@ async def test_a_whole_answer_in_place_of_others() -> None:
         "a line break within a header of an answer",
         "an answer that is not as long as its head says",
     ]
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+async def test_a_whole_answer_waits_until_the_client_reads_or_has_left(leaves: bool) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        line = cast(Line, scope["extensions"][LINE])
+        await line.unblocked()
+        await whole(scope, receive, send)
+
+    client = Client(app)
+    client.connection.pause_writing()
+    await client.feed(POST)
+    assert client.wire.sent == b""
+    client.leave() if leaves else client.connection.resume_writing()
+    assert (await client.done()).endswith(b"whole:hello") != leaves
 
 
 async def test_a_whole_answer_for_nobody() -> None:

@@ -199,6 +199,19 @@ async def test_chunk_waits_for_the_client() -> None:
         assert await exchange.body() == b"x" * 100
 
 
+async def test_a_whole_answer_waits_for_a_client_that_does_not_read() -> None:
+    async def handler(http: Http) -> None:
+        await http.answer(200, await http.body(10))
+
+    async with Exchange(app(handler), "POST", "/") as exchange:
+        exchange.stop_reading()
+        exchange.feed(b"x")
+        await exchange.until(lambda it: it.is_blocked)
+        assert exchange.start is None
+        exchange.read_on()
+        assert await exchange.body() == b"x"
+
+
 # --- a client that leaves ---------------------------------------------------------------------
 
 

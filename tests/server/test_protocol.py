@@ -189,6 +189,46 @@ async def test_body_that_nobody_asks_for_is_not_read() -> None:
     assert bodies == [b"x" * size]
 
 
+@pytest.mark.parametrize("pieces", [1, 2])
+async def test_client_that_leaves_after_a_large_body_is_heard(pieces: int) -> None:
+    """A socket that is not read tells nothing of a close either."""
+    body = b"x" * (2 * PAUSE_BYTES)
+
+    async def waits(scope: Any, receive: Any, send: Any) -> None:
+        assert await body_of(receive) == body
+        assert await receive() == {"type": "http.disconnect"}
+
+    client = Client(waits)
+    client.connection.data_received(
+        b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body)
+    )
+    size = len(body) // pieces
+    for place in range(0, len(body), size):
+        client.connection.data_received(body[place : place + size])
+    await turn()
+    assert len(client.tasks) == 1
+    assert not is_paused(client)
+    client.leave()
+    assert await client.done() == b""
+
+
+async def test_large_pipelined_body_does_not_start_the_reading_again() -> None:
+    go = asyncio.Event()
+
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        await go.wait()
+        await echo(scope, receive, send)
+
+    client = Client(slow)
+    size = 2 * PAUSE_BYTES
+    head = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % size
+    await client.feed(GET + head + b"x" * size)
+    assert is_paused(client)
+    go.set()
+    assert (await client.done()).count(b"200 OK") == 2
+    assert not is_paused(client)
+
+
 async def test_pipelined_requests_wait_unread() -> None:
     go = asyncio.Event()
 

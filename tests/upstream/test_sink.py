@@ -155,9 +155,12 @@ async def test_silence_under_a_sink() -> None:
         assert it.sink.taken == [b"one"]
 
 
+@pytest.mark.parametrize("length", [b"", b"content-length: 100\r\n"], ids=["open", "whole"])
 @on_uvloop
-async def test_answer_over_the_limit() -> None:
-    async with Server(answers(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 100)) as server:
+async def test_answer_over_the_limit(length: bytes) -> None:
+    """Whether its end has come or not."""
+    answer = b"HTTP/1.1 200 OK\r\n" + length + b"\r\n" + b"x" * 100
+    async with Server(answers(answer)) as server:
         exchange = server.client.exchange(server.url)
         await exchange.send()
         await exchange.wait_head()

@@ -102,3 +102,29 @@ def test_nonsense() -> None:
         ending.take(body)
         ending.feed(body)
         assert (ending.stop_reason, ending.tool_calls) == (None, 0)
+
+
+def test_an_empty_reason_is_none() -> None:
+    """Some servers write one into each chunk."""
+    ending = ending_of("openai_chat", has_tools=False)
+    ending.feed(b'data: {"choices":[{"finish_reason":""}]}\n\n')
+    assert ending.stop_reason is None
+    ending.feed(b'data: {"choices":[{"finish_reason":"stop"}]}\n\n')
+    ending.feed(b'data: {"choices":[{"finish_reason":""}]}\n\n')
+    assert ending.stop_reason == "stop"
+
+
+def test_the_last_reason_counts_however_it_is_spaced() -> None:
+    first, last = b'{"finish_reason":"length"}', b'{"finish_reason": "stop"}'
+    for data, expected in ((first + last, "stop"), (last + first, "length")):
+        ending = ending_of("openai_chat", has_tools=False)
+        ending.take(data)
+        assert ending.stop_reason == expected
+
+
+@pytest.mark.parametrize("reason", [b"a\0b", b"stop\n" + b"x" * 80, "größe".encode()])
+def test_what_is_no_word_is_no_reason(reason: bytes) -> None:
+    """It goes into databases, which do not take everything."""
+    ending = ending_of("openai_chat", has_tools=False)
+    ending.take(b'{"finish_reason":"' + reason + b'"}')
+    assert ending.stop_reason is None

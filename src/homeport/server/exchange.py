@@ -1,8 +1,8 @@
 """One request and its answer, as our HTTP/1.1 server has them.
 
-An ``Exchange`` is the ``receive`` and ``send`` of ASGI, and ``Line``, which is what a relay needs
-beyond that. It frames the answer; an answer's head leaves together with what follows it. When a request
-comes, and when the next one may be answered, is ``protocol``'s matter.
+An ``Exchange`` is the ``receive`` and ``send`` of ASGI, and ``Line``: whole bodies, whole answers, and
+what a relay needs. It frames the answer; an answer's head leaves together with what follows it. When
+a request comes, and when the next one may be answered, is ``protocol``'s matter.
 """
 
 import asyncio

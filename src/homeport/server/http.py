@@ -1,9 +1,9 @@
-"""One HTTP exchange with a client, over raw ASGI.
+"""One HTTP exchange with a client, over raw ASGI and what our own server offers beyond it (``Line``).
 
-Raw ASGI and not a framework's request object, because this is the hot path: what a request costs
-beyond parsing is one body read and one or a few sends. It also keeps two things visible that
-frameworks hide: that the client has gone (``watch``), and back-pressure (``send`` waits while the
-client does not read).
+No framework's request object, because this is the hot path: what a short request costs beyond parsing
+is one look at its body and one answer. It also keeps two things visible that frameworks hide: that the
+client has gone (``watch``), and back-pressure (answers and ``chunk`` wait while the client does not
+read).
 """
 
 import asyncio
@@ -67,11 +67,11 @@ class Line(Protocol):
         ...
 
     def answer(self, status: int, headers: Headers, body: bytes) -> None:
-        """Sends a whole answer at once; nothing once the client has left."""
+        """Sends a whole answer; nothing once the client has left."""
         ...
 
     def push(self, data: bytes) -> None:
-        """Sends a piece of the open stream at once; nothing once the client has left."""
+        """Sends a piece of the open stream; nothing once the client has left."""
         ...
 
     def when_left(self, callback: Callable[[], object] | None) -> None:

@@ -6,12 +6,14 @@ traceback, and port 0 gets a number that can be shown.
 
 import asyncio
 import errno
+import functools
 import socket
 from typing import Any, cast
 
 import uvicorn
 
 from homeport.errors import ConfigError
+from homeport.outgoing import Turn
 from homeport.server.protocol import Connection
 
 BACKLOG = 2048
@@ -62,7 +64,7 @@ class Listener:
         self._sock = sock
         config = uvicorn.Config(
             app,
-            http=Connection,
+            http=cast(Any, functools.partial(Connection, turn=Turn())),
             ws="none",
             lifespan="off",
             log_config=None,

@@ -8,7 +8,7 @@ what our own application never uses is not prepared.
 How it works. A ``Connection`` parses (httptools, as uvicorn does) and keeps a queue of requests; the
 first one is being answered. A request is an ``Exchange`` (``exchange``), which reads its body and
 frames its answer. Its task starts as soon as its head is there and what came with it has been parsed: a
-short request's ``receive`` then never waits, and a long one can be refused before its body has come.
+short request's body is whole by then, and a long one can be refused before its body has come.
 
 The end of a connection. A client that closes its sending side counts as gone (a close looks the same,
 and an engine must not work for nobody). An answer that came before the request's body had: the rest of
@@ -26,6 +26,7 @@ from urllib.parse import unquote
 
 import httptools
 
+from homeport.outgoing import Outgoing, Turn
 from homeport.server.exchange import Application, Exchange, refusal
 from homeport.server.http import LINE, Scope
 
@@ -42,8 +43,8 @@ HEAD_TOO_LARGE: Final = refusal(431, b"the request's head is over 64 KiB\n")
 
 
 class Connection(asyncio.Protocol):
-    """One client. The constructor's arguments, ``shutdown``, and being in uvicorn's set of
-    connections are what uvicorn asks for."""
+    """One client. The constructor's arguments but the last, ``shutdown``, and being in uvicorn's set
+    of connections are what uvicorn asks for."""
 
     def __init__(
         self,
@@ -51,6 +52,8 @@ class Connection(asyncio.Protocol):
         server_state: Any,
         app_state: Any = None,
         _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        turn: Turn,
     ) -> None:
         self._app: Application = config.loaded_app
         self._keep_alive_s: float = config.timeout_keep_alive
@@ -59,6 +62,8 @@ class Connection(asyncio.Protocol):
         self.loop = _loop or asyncio.get_running_loop()
         self._parser: Any = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport
+        self._turn = turn
+        self._out: Outgoing
         self._timer: asyncio.TimerHandle
         self._seen_at = 0.0
         self._queue: deque[Exchange] = deque()
@@ -86,6 +91,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
+        self._out = Outgoing(self._transport, self._turn, self.loop)
         self._connections.add(self)
         self._seen_at = self.loop.time()
         self._timer = self.loop.call_later(self._keep_alive_s, self._look_around)
@@ -203,8 +209,10 @@ class Connection(asyncio.Protocol):
         exchange, self._receiving = self._receiving, None
         if exchange is not None:
             exchange.end()
+        if self._is_paused and len(self._queue) < 2:
+            self.resume_reading()  # for whoever comes next, and to hear that the client leaves
         if self._is_lingering:
-            self._transport.close()
+            self._out.close()
 
     # ------------------------------------------------------------------- the exchanges' side
 
@@ -219,7 +227,7 @@ class Connection(asyncio.Protocol):
         task.add_done_callback(self._tasks.discard)
 
     def write(self, data: bytes) -> None:
-        self._transport.write(data)
+        self._out.write(data)
 
     def ended(self, exchange: Exchange) -> None:
         """An answer is complete: the next request's turn, or the connection's end."""
@@ -240,6 +248,7 @@ class Connection(asyncio.Protocol):
         if farewell:
             self._close_with(farewell)
         else:
+            self._out.flush()
             self._transport.abort()
 
     def _refuse(self, answer: bytes) -> None:
@@ -262,17 +271,17 @@ class Connection(asyncio.Protocol):
     def _close_with(self, answer: bytes) -> None:
         self._is_closing = True
         if not self._is_lingering and not self._transport.is_closing():
-            self._transport.write(answer)
-        self._transport.close()
+            self._out.write(answer)
+        self._out.close()
 
     def _close(self, *, linger: bool) -> None:
         self._is_closing = True
         if linger and not self._is_stopping and self._transport.can_write_eof():
             self._is_lingering = True
-            self._transport.write_eof()
+            self._out.write_eof()
             self.resume_reading()
         else:
-            self._transport.close()
+            self._out.close()
 
     # ------------------------------------------------------------------- ending
 
@@ -281,7 +290,7 @@ class Connection(asyncio.Protocol):
         silence_s = self.loop.time() - self._seen_at
         is_waited_for = not self._queue or (self._receiving is not None and not self._is_paused)
         if is_waited_for and silence_s >= self._keep_alive_s * 0.999:
-            self._transport.close()
+            self._out.close()
             return
         due_s = self._keep_alive_s - silence_s if is_waited_for else self._keep_alive_s
         self._timer = self.loop.call_later(due_s, self._look_around)
@@ -290,7 +299,7 @@ class Connection(asyncio.Protocol):
         """uvicorn's wish: what is under way may finish, then the connection ends."""
         self._is_stopping = True
         if not self._queue:
-            self._transport.close()
+            self._out.close()
         for exchange in self._queue:
             exchange.keep_alive = False
 

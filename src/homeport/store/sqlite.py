@@ -36,7 +36,7 @@ BUSY_S: Final = 5.0
 PRUNED_AT_ONCE: Final = 5000
 """Rows; the lock is given away in between."""
 
-_ROWS_AT_ONCE: Final = (1, 16, 128)
+_ROWS_AT_ONCE: Final = (1, 4, 16, 32, 64, 128)
 """Few sizes, so that few statements are ever parsed. 128 records have 3456 values; SQLite's limit is
 32766 from 3.32 (2020) on."""
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from homeport.errors import UpstreamError
+from homeport.outgoing import Turn
 from homeport.upstream.connection import Connection, LostError, Sink, StaleError
 
 MAX_IDLE = 64
@@ -119,7 +120,7 @@ class Exchange:
     async def read_all(self, limit_bytes: int) -> bytes:
         """The rest of the body. Raises ``UpstreamError`` beyond the limit."""
         assert self._connection is not None
-        if (rest := self._connection.rest()) is not None and len(rest) <= limit_bytes:
+        if (rest := self._connection.rest(limit_bytes)) is not None:
             return rest
         chunks: list[bytes] = []
         size = 0
@@ -151,6 +152,7 @@ class Client:
     ) -> None:
         self.set_timeouts(connect_timeout_s=connect_timeout_s, idle_timeout_s=idle_timeout_s)
         self._keep_alive_s = keep_alive_s
+        self.turn = Turn()
         self._idle: dict[tuple[str, int, bool], list[Connection]] = {}
         self._open: set[Connection] = set()
         self._tls: ssl.SSLContext | None = None

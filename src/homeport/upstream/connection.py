@@ -16,6 +16,7 @@ from typing import Any, Protocol, cast
 import httptools
 
 from homeport.errors import UpstreamError
+from homeport.outgoing import Outgoing, Turn
 
 PAUSE_BYTES = 256 * 1024
 """Unread bytes at which reading pauses. uvicorn's own high-water mark is 64 KiB."""
@@ -48,6 +49,7 @@ class Pool(Protocol):
     idle_timeout_s: float
     tick_s: float
     """After this much silence ``read`` returns ``None``."""
+    turn: Turn
 
     def keep(self, connection: "Connection") -> None: ...
 
@@ -61,6 +63,7 @@ class Connection(asyncio.Protocol):
         self._pool, self.origin = pool, origin
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
+        self._out: Outgoing
         self._parser: Any = httptools.HttpResponseParser(self)
         self._waiter: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -90,6 +93,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
+        self._out = Outgoing(self._transport, self._pool.turn, self._loop)
 
     def data_received(self, data: bytes) -> None:
         self._seen_at = self.heard_at = self._loop.time()
@@ -182,10 +186,8 @@ class Connection(asyncio.Protocol):
         if patience_s is not None:
             self._patience_s = patience_s
             self._stop_clock()
-        if len(body) > 16 * 1024:
-            self._transport.writelines((data, body))
-        else:
-            self._transport.write(data + body)
+        self._out.write(data)
+        self._out.write(body)
         if self._timer is None:
             self._timer = self._loop.call_later(self._tick_s, self._tick)
 
@@ -223,9 +225,10 @@ class Connection(asyncio.Protocol):
             timer.cancel()
         return True
 
-    def rest(self) -> bytes | None:
-        """What has not been read of an answer that is there whole; None of any other."""
-        if not self._is_complete or self._is_paused:
+    def rest(self, limit_bytes: int) -> bytes | None:
+        """What has not been read of an answer that is there whole; None of any other, and beyond the
+        limit."""
+        if not self._is_complete or self._is_paused or self._buffered > limit_bytes:
             return None
         chunks, self._chunks, self._buffered = self._chunks, [], 0
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)

@@ -17,8 +17,8 @@ import msgspec
 from homeport.wire.faults import BAD_BODY, Dialect
 
 MAX_REASON: Final = 40
-_FINISH: Final = (b'"finish_reason":"', b'"finish_reason": "')
-_STOP: Final = (b'"stop_reason":"', b'"stop_reason": "')
+_FINISH: Final = re.compile(rb'"finish_reason": ?"(\w+)"')
+_STOP: Final = re.compile(rb'"stop_reason": ?"(\w+)"')
 _NAME: Final = re.compile(rb'"name": ?"[^"]')
 _TOOL_USE: Final = re.compile(rb'"type": ?"tool_use"')
 _RESPONSE_ENDS: Final = re.compile(
@@ -52,14 +52,12 @@ class Ending(ABC):
         """A whole answer."""
         self.feed(body)
 
-    def _stopped(self, data: bytes, keys: tuple[bytes, ...]) -> None:
-        """The last value; most chunks have the key, and null."""
-        for key in keys:
-            if (at := data.rfind(key)) >= 0:
-                start = at + len(key)
-                reason = data[start : start + MAX_REASON].partition(b'"')[0]
-                self.stop_reason = reason.decode("ascii", "replace")
-                return
+    def _stopped(self, at: int, data: bytes, pattern: re.Pattern[bytes]) -> None:
+        """Takes the last value that is a word; ``at`` is where the last of all stands."""
+        if found := pattern.match(data, at):
+            self.stop_reason = found[1][:MAX_REASON].decode()
+        elif words := pattern.findall(data):  # some servers write "" for none
+            self.stop_reason = words[-1][:MAX_REASON].decode()
 
     def _take(self, body: bytes, kind: type["_Whole"]) -> None:
         with suppress(*BAD_BODY):  # an engine's own shape, which the client gets as it is
@@ -72,7 +70,10 @@ class _ChatEnding(Ending):
     def feed(self, data: bytes) -> None:
         if self._has_tools and b'"tool_calls"' in data:
             self.tool_calls += len(_NAME.findall(data))
-        self._stopped(data, _FINISH)
+        # Most chunks have the key, and null.
+        at = max(data.rfind(b'"finish_reason":"'), data.rfind(b'"finish_reason": "'))
+        if at >= 0:
+            self._stopped(at, data, _FINISH)
 
 
 class _MessagesEnding(Ending):
@@ -81,7 +82,9 @@ class _MessagesEnding(Ending):
     def feed(self, data: bytes) -> None:
         if self._has_tools and b'"tool_use"' in data:
             self.tool_calls += len(_TOOL_USE.findall(data))
-        self._stopped(data, _STOP)
+        at = max(data.rfind(b'"stop_reason":"'), data.rfind(b'"stop_reason": "'))
+        if at >= 0:
+            self._stopped(at, data, _STOP)
 
     def take(self, body: bytes) -> None:
         if self._has_tools:
