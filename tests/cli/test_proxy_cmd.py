@@ -1,7 +1,8 @@
-"""``homeport proxy start``: what it tells to clients is so."""
+"""``homeport proxy``: what it tells of one without containers is so."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.stack.installing.test_install import User
+from tests.support.stack import until
 
 
 @pytest.fixture
@@ -59,3 +61,53 @@ def test_so_it_is_where_the_stack_has_a_master_key(user: User) -> None:
     assert status(port, "any") == 200
     assert status(port, "any", "/admin/models") == 401
     assert status(port, user.values["HOMEPORT_MASTER_KEY"], "/admin/models") == 200
+
+
+def test_records_that_wait_on_disk_are_a_warning_with_the_next_step(user: User) -> None:
+    database = user.folder / "usage.db"
+    database.mkdir()  # no database can be opened there
+    config = {
+        "discover": False,
+        "models": {"m": {"upstream": "http://127.0.0.1:1"}},
+        "store": {"url": str(database)},
+    }
+    (user.home / "config.yaml").write_text(json.dumps(config))
+    port, _ = started(user)
+
+    def warning(verb: str) -> str:
+        """What it says on stderr; that all is well on stdout, and by its exit status."""
+        done = user.run("proxy", verb, "--local")
+        assert done.returncode == 0
+        assert "unhealthy" not in done.stdout
+        return done.stderr
+
+    said = until(lambda: warning("health"), "it was tried")
+    assert said.startswith("warning: the database takes no usage records; they will wait on disk\n")
+    assert status(port, "any", "/v1/models/m") == 200
+    assert ask(port) == 503
+    waiting = "1 KiB of usage records wait on disk: the database does not take them"
+    said = until(lambda: waiting in warning("health") and warning("health"), "a record waits")
+    assert said == warning("status")
+    assert said.startswith(f"warning: {waiting}\n  hint: `homeport usage` asks the database")
+    shown = user.run("usage").stderr
+    assert str(database) in shown, "as the hint says"
+    (check,) = json.loads(user.run("proxy", "health", "--json").stdout)["checks"]
+    (member,) = json.loads(user.run("proxy", "status", "--json").stdout)["members"]
+    assert check["is_healthy"]
+    assert check["warning"] == member["warning"]
+    assert check["warning"]["what"] == waiting
+
+    database.rmdir()
+    until(lambda: not warning("health"), "it is there, and has the record")
+
+
+def ask(port: int) -> int:
+    """A chat with a model that is not there; it leaves a record all the same."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "hello"}]})
+        headers = {"content-type": "application/json"}
+        connection.request("POST", "/v1/chat/completions", body, headers)
+        return connection.getresponse().status
+    finally:
+        connection.close()

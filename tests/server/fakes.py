@@ -20,6 +20,7 @@ from homeport.runtime.instance import Instance
 from homeport.server.asgi import Gateway
 from homeport.server.directory import Directory
 from homeport.server.metrics import Metrics
+from homeport.server.usage import UsageLog
 from homeport.spec import (
     SMALL_MODELS,
     Endpoint,
@@ -249,6 +250,7 @@ class World:
         aliases: Sequence[tuple[str, str]] = (),
         strict: bool = False,
         small_models: tuple[str, ...] = SMALL_MODELS,
+        usage: UsageLog | None = None,
     ) -> None:
         self.instances = instances or (FakeInstance("it"),)
         self.client, self.metrics, self.directory = FakeClient(), Metrics(), Directory()
@@ -266,6 +268,7 @@ class World:
             self.metrics,
             started_at_s=1_600_000_000,
             small_models=small_models,
+            usage=usage,
         )
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:

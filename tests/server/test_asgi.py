@@ -2,13 +2,19 @@
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from homeport.server.admission import TELEMETRY_PATHS
-from homeport.spec import ApiKey, Limits, ServerSettings
+from homeport.server.usage import UsageLog
+from homeport.spec import ApiKey, CaptureSettings, Limits, ServerSettings
+from homeport.store.base import StoreError
+from homeport.store.recorder import Recorder
+from homeport.store.spool import Spool
 from tests.server.fakes import FakeInstance, Plan, World, whole
+from tests.store.records import FaultyStore, record
 from tests.support.asgi import Exchange, ask
 
 KEY = "hp-dummy"
@@ -244,6 +250,40 @@ async def test_no_model_at_all() -> None:
     found = await ask(world, "POST", "/v1/chat/completions", CHAT)
     assert await found.status() == 503
     assert found.headers["retry-after"] == "2"
+
+
+async def test_records_that_wait_are_told_to_whoever_asks_and_keep_no_request_away(
+    tmp_path: Path,
+) -> None:
+    store = FaultyStore(fails=True)
+    store.error = StoreError("wrong password for homeport at 10.1.2.3")
+    recorder = Recorder(store, Spool(tmp_path, 10_000), retention_s=1e9, first_retry_s=0.01)
+    world = World(server=KEYED, usage=UsageLog(recorder, CaptureSettings()))
+
+    async def told() -> Any:
+        found = await ask(world, "GET", "/readyz")
+        assert await found.status() == 200
+        assert "10.1.2.3" not in json.dumps(await found.json()), "that is for who has a key"
+        return (await found.json())["usage"]
+
+    assert await told() == {"store": "up", "spooled_bytes": 0}, "it was not tried yet"
+    recorder.record(record(1))
+    recorder.start()
+    try:
+        store.wait_opened(2)
+        down = await told()
+        assert down["store"] == "down"
+        assert down["spooled_bytes"] > 100
+        store.fails = False
+        store.wait_kept(1)
+    finally:
+        recorder.close()
+    assert await told() == {"store": "up", "spooled_bytes": 0}
+
+
+async def test_where_nothing_is_recorded_nothing_waits() -> None:
+    found = await ask(World(), "GET", "/readyz")
+    assert (await found.json())["usage"] is None
 
 
 async def test_metrics() -> None:

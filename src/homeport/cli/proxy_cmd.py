@@ -4,7 +4,7 @@ What runs it is chosen by ``stack.choosing`` and looks the same from here (``sta
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
@@ -13,7 +13,7 @@ import click
 from homeport.cli import control, output, table
 from homeport.cli.ps_cmd import duration
 from homeport.cli.table import Column
-from homeport.stack.proxy import Member, Proxy, Started, Wanted
+from homeport.stack.proxy import Check, Member, Proxy, Started, Wanted
 
 EXIT_UNHEALTHY: Final = 1
 COLUMNS: Final = (
@@ -106,13 +106,17 @@ def status(local: bool, as_json: bool) -> None:
         output.cells(
             cells, table.GAP, {at: COLOURS[word] for at, word in colours.items() if word in COLOURS}
         )
+    _warn(found.members)
 
 
 @proxy.command()
 @_local
 @click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
 def health(local: bool, as_json: bool) -> None:
-    """Ask each part whether it is healthy; the exit code is 1 when one is not."""
+    """Ask each part whether it is healthy; the exit code is 1 when one is not.
+
+    That the database takes no usage records is a warning: requests are served all the same.
+    """
     found = _chosen(local).health()
     if as_json:
         output.data_json(found)
@@ -123,6 +127,7 @@ def health(local: bool, as_json: bool) -> None:
             output.cells([text], "", {0: COLOURS[word]})
         if not found.checks:
             output.say("nothing runs")
+        _warn(found.checks)
     if not found.is_healthy:
         raise SystemExit(EXIT_UNHEALTHY)
 
@@ -154,6 +159,12 @@ def _chosen(local: bool, *, says_why: bool = False) -> Proxy:
     if says_why:
         output.say(choice.why)
     return found
+
+
+def _warn(found: Sequence[Member | Check]) -> None:
+    for each in found:
+        if each.warning is not None:
+            output.warning(each.warning.what, hint=each.warning.hint)
 
 
 def _tell(proxy: Proxy, started: Started, as_json: bool) -> None:

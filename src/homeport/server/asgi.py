@@ -63,7 +63,7 @@ class Gateway:
         self.litellm_desk = desk = LiteLLMDesk(
             directory, metrics, lambda: self._admission, usage.record if usage else None
         )
-        self._admin, self._client = admin, client
+        self._admin, self._client, self._usage = admin, client, usage
         self._directory, self._metrics = directory, metrics
         self._models = Models(directory, started_at_s)
         searcher = searcher_for(web_search, client)
@@ -178,7 +178,8 @@ class Gateway:
         await http.answer(200, b'{"status":"ok"}')
 
     async def _ready(self, http: Http) -> None:
-        """Readiness: some model is ready, or would be started for a request."""
+        """Readiness: some model is ready, or would be started for a request. That usage records wait
+        on disk keeps no request away, and is told beside."""
         states = {
             name: {"state": instance.state, "in_flight": instance.in_flight}
             for name, instance in self._directory.instances.items()
@@ -188,6 +189,7 @@ class Gateway:
             "status": "ready" if is_ready else "not ready",
             "models": states,
             "waiting_for": list(self._directory.pending),
+            "usage": self._usage.state if self._usage is not None else None,
         }
         await http.answer(200 if is_ready else 503, msgspec.json.encode(body))
 

@@ -38,6 +38,14 @@ class UsageLog:
     def __repr__(self) -> str:
         return f"<UsageLog {self._recorder!r} captures={self._rules is not None}>"
 
+    @property
+    def state(self) -> dict[str, str | int]:
+        """For whoever has no key: where records go, and nothing of what is in them; why the database
+        takes none is for the log."""
+        recorder = self._recorder
+        store = "down" if recorder.is_down else "up"
+        return {"store": store, "spooled_bytes": recorder.spooled_bytes}
+
     def begin(self, http: Http, call: Call, outcome: Outcome, session: Key | None) -> None:
         outcome.ending = ending_of(call.dialect, has_tools=call.has_tools)
         if self._rules is not None and self._rules.wants(

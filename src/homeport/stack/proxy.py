@@ -48,6 +48,14 @@ class Started(msgspec.Struct, frozen=True, kw_only=True):
     """Members that are wanted and not needed, and cannot be had."""
 
 
+class Warned(msgspec.Struct, frozen=True, kw_only=True):
+    """It is healthy, and somebody should look all the same."""
+
+    what: str
+    hint: str
+    """The next step."""
+
+
 class Member(msgspec.Struct, frozen=True, kw_only=True):
     """One of those that run together: ``gateway``, and what belongs to it."""
 
@@ -61,6 +69,7 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     """Where it is reached on this machine: ``127.0.0.1:11899``."""
     detail: str = ""
     """What else is to be known: a pid, a profile, why it died."""
+    warning: Warned | None = None
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,6 +89,7 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     is_healthy: bool
     why: str = ""
     """Why not; for one that is healthy whatever is worth a word."""
+    warning: Warned | None = None
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):

@@ -95,6 +95,11 @@ class Recorder:
         return len(self._queue)
 
     @property
+    def is_down(self) -> bool:
+        """The database was tried, and in vain. Before the first try it is neither up nor down."""
+        return self._is_told and not self.is_up
+
+    @property
     def spooled_bytes(self) -> int:
         return self._spool.size_bytes
 

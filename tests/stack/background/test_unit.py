@@ -26,6 +26,7 @@ from homeport.stack.proxy import Wanted
 from tests.support.engine import FakeEngine
 from tests.support.fake_systemd import FakeSystemd
 from tests.support.gateway import free_port
+from tests.support.stack import until
 
 PLAIN = Wanted()
 DEBUG = Wanted(debug=True)
@@ -112,6 +113,16 @@ def test_a_life(home: Home) -> None:
     assert not home.file.exists()
     assert not home.environment.exists()
     assert not home.unit().was_started
+
+
+def test_a_database_that_takes_nothing_is_a_warning(home: Home) -> None:
+    config = json.loads(home.config.read_text())
+    home.config.write_text(json.dumps({**config, "store": {"url": str(home.folder)}}))
+    home.start()
+    (check,) = until(lambda: [c for c in home.unit().health().checks if c.warning], "it was tried")
+    assert check.is_healthy
+    (gateway,) = home.unit().status().members
+    assert (gateway.health, gateway.warning) == ("healthy", check.warning)
 
 
 def test_the_unit_says_what_systemd_has_to_know(home: Home) -> None:

@@ -130,7 +130,7 @@ class Background:
             raise
         if record is not None:
             self._write(msgspec.structs.replace(record, url=url))
-        if states := answers.models(url):
+        if states := answers.ready(url).in_words:
             tell(f"models: {', '.join(states)}")
         process.returncode = 0  # it goes on without us, and nobody shall warn of that
         return Started(url=url, was_running=False)
@@ -241,6 +241,7 @@ class Background:
             since=record.started_at,
             ports=(url.partition("//")[2],) if url else (),
             detail=", ".join(filter(None, (f"pid {pid}", *record.run.details, why))),
+            warning=answers.ready(url).warning if url and not why else None,
         )
 
     def _epitaph(self, fate: str, pid: int) -> str:

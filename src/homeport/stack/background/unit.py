@@ -176,7 +176,7 @@ class Unit:
         except BaseException:  # Ctrl-C too: what was begun is taken back
             self._take_away()
             raise
-        if states := answers.models(url):
+        if states := answers.ready(url).in_words:
             tell(f"models: {', '.join(states)}")
         return Started(url=url, was_running=False)
 
@@ -258,6 +258,7 @@ class Unit:
             since=_time(seen.entered_us) if state == "running" else None,
             ports=(url.partition("//")[2],) if url else (),
             detail=", ".join(filter(None, (*details, why))),
+            warning=answers.ready(url).warning if url and not why else None,
         )
 
     def health(self) -> Health:

@@ -22,6 +22,7 @@ from threading import Thread
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from homeport.config import load
 from homeport.errors import StackError
@@ -375,6 +376,8 @@ class Compose:
         members = [there[name].member for name in sorted(shown, key=_gateway_first)]
         if GATEWAY not in there:
             members.insert(0, Member(name=GATEWAY, state="stopped"))
+        elif urls := there[GATEWAY].urls:
+            members[0] = replace(members[0], warning=answers.ready(urls[0]).warning)
         return Status(kind=self.kind, members=tuple(members))
 
     def health(self) -> Health:
