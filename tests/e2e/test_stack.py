@@ -155,6 +155,26 @@ def test_without_its_database_requests_go_on_and_usage_arrives_later(running: St
 
 
 @pytest.mark.slow_containers
+def test_a_database_that_refuses_the_password_is_a_warning(running: Stack) -> None:
+    before = usage_rows(running)
+    running.homeport("proxy", "restart", env={"HOMEPORT_DB_PASSWORD": "another"})
+    try:
+        assert running.chat().startswith("Hello")
+        waits = "of usage records wait on disk: the database does not take them"
+        until(lambda: waits in running.homeport("proxy", "health").stderr, "it is told")
+        assert waits in running.homeport("proxy", "status").stderr
+        checks = json.loads(running.homeport("proxy", "health", "--json").stdout)["checks"]
+        assert all(check["is_healthy"] for check in checks), "requests are served"
+        assert waits in next(c["warning"]["what"] for c in checks if c["warning"])
+        said = running.homeport("usage", status=1).stderr
+        assert "password authentication failed" in said, "as the hint says"
+    finally:
+        running.homeport("proxy", "restart")
+    until(lambda: usage_rows(running) == before + 1, "it is in the database")
+    assert running.homeport("proxy", "health").stderr == ""
+
+
+@pytest.mark.slow_containers
 def test_without_a_database_at_all(stack: Stack) -> None:
     stack.homeport("proxy", "stop", "--stop-db")
     stack.homeport("proxy", "start", "--no-db")
@@ -203,6 +223,11 @@ def test_a_configuration_with_errors_is_told_as_it_is(stack: Stack) -> None:
         said = stack.homeport("proxy", "start", status=None)
         assert said.returncode in (1, 2)
         assert "prot" in said.stderr
+        assert "gateway does not stay up: it exited with status 2" in said.stderr
+        assert "gateway is stopped now; timescaledb goes on" in said.stderr
+        assert stack.inspected("gateway", ".State.Status") == "exited", "not for ever"
+        assert "exit status" in stack.homeport("proxy", "status").stdout
+        assert "prot" in stack.homeport("proxy", "logs", "--service", "gateway").stdout
     finally:
         file.unlink()
         stack.homeport("proxy", "stop", status=None)

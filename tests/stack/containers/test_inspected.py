@@ -17,6 +17,7 @@ LATER = "2026-11-21T06:02:00.5Z"
 def inspected(labels: dict[str, str] | None = None, **state: Any) -> dict[str, Any]:
     """As `docker inspect` shows a gateway that runs; `state` is what is different."""
     return {
+        "Id": "f00d",
         "Name": "/homeport-gateway-1",
         "RestartCount": state.pop("restarts", 0),
         "State": {
@@ -71,6 +72,10 @@ STARTING = {"Status": "starting", "Log": []}
         (
             {"Status": "exited", "ExitCode": 137, "FinishedAt": LATER, "Health": UNHEALTHY},
             *(False, True, ("died", "unknown"), "exit status 137"),
+        ),
+        (
+            {"Status": "restarting", "ExitCode": 1, "FinishedAt": LATER, "Health": UNHEALTHY},
+            *(False, False, ("died", "unknown"), "exit status 1"),
         ),
         (
             {"Status": "restarting", "ExitCode": 1, "restarts": 1, "FinishedAt": LATER},

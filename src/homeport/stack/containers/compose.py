@@ -1,7 +1,6 @@
 """The stack in containers, behind the face of ``stack.proxy``: Docker Compose does it, we watch.
 
-``docker compose up`` starts databases first and waits for them; who waits at a terminal wants to know
-for what. So it runs beside us, while we look at the containers and tell. What a container is and how it
+How a start goes on, and what becomes of one that fails, is ``rising``. What a container is and how it
 is, Docker itself is asked (``docker inspect``), by the labels that Compose gives.
 
 A container that runs is never replaced by ``start``: Compose is asked first what it would do
@@ -13,12 +12,8 @@ names. A start that only waits for health any more lets a stop in, and ends when
 
 import json
 import re
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from datetime import UTC, datetime
-from subprocess import Popen
-from threading import Thread
 from typing import Final
 
 import msgspec
@@ -31,6 +26,7 @@ from homeport.stack.alone import alone
 from homeport.stack.containers import litellm_file
 from homeport.stack.containers.docker_client import Docker, failed
 from homeport.stack.containers.inspected import Container, container
+from homeport.stack.containers.rising import DATABASE, Rise, TakenAwayError
 from homeport.stack.proxy import (
     GATEWAY,
     Health,
@@ -41,16 +37,9 @@ from homeport.stack.proxy import (
     Tell,
     Wanted,
 )
-from homeport.stack.waiting import Repeated
 
-DATABASE: Final = "timescaledb"
 DATABASES: Final = (DATABASE, "litellm-database")
 """What is left out without one."""
-LOOK_S: Final = 0.25
-"""How often we look at containers that start."""
-START_S: Final = 20 * 60.0
-"""For all to be healthy: a big model's file may have to be read from a slow disk."""
-WORDS_OF_LOGS: Final = 30
 LOOKS: Final = 3
 """At containers, when one of them goes in between."""
 CLEARED: Final = "\x1b[2K"
@@ -68,7 +57,6 @@ PORTS: Final = {
 
 _RECREATE: Final = re.compile(r"Container (\S+)\s+Recreate$")
 """In what a dry run says."""
-_DEPENDENCY: Final = re.compile(r"dependency failed to start: container (\S+) ")
 
 
 class Service(msgspec.Struct, frozen=True, kw_only=True):
@@ -193,13 +181,17 @@ class Compose:
         if all(there.get(name) and there[name].is_up for name in names):
             return Started(url=self._url(), was_running=True, without=tuple(without))
         self._check_ports(services, there)
-        begun = datetime.now(UTC)
+        rise = Rise(self._docker, self._containers, names, there.values())
         try:
             with self._docker.compose(*up, *names, env=env) as process:
-                self._wait(names, process, begun, turn, tell)
+                rise.wait(process, turn, tell)
         except KeyboardInterrupt:
             tell("no longer waiting; what was started goes on: `homeport proxy stop` ends it")
             raise
+        except TakenAwayError:
+            raise
+        except StackError as error:
+            raise rise.given_up(error) from None
         return Started(url=self._url(), was_running=False, without=tuple(without))
 
     def _can_have_image(self, service: Service, tell: Tell) -> bool:
@@ -298,75 +290,6 @@ class Compose:
                         hint=f"stop that, or set {variable} in {self._layout.env_file}",
                     )
 
-    def _wait(
-        self,
-        names: list[str],
-        process: Popen[str],
-        begun: datetime,
-        turn: ExitStack,
-        tell: Tell,
-    ) -> None:
-        """Until all are healthy, or one will not be. Containers are judged by what happened since
-        ``begun``; ``turn`` ends when all of them are there."""
-        deadline = time.monotonic() + START_S
-        said: list[str] = []
-        reader = Thread(target=_read, args=(process, said), daemon=True)
-        reader.start()
-        waiting = Repeated(tell)
-        while True:
-            ended = process.poll()
-            there = {c.service: c for c in self._containers() if c.service in names}
-            missing = [name for name in names if name not in there or not there[name].is_up]
-            if not missing and ended == 0:
-                return
-            for each in there.values():
-                if each.has_failed and each.since and each.since > begun:
-                    raise _stopped(each.service) if each.was_stopped else self._broken(each)
-            if ended:
-                reader.join()
-                raise self._not_up(said)
-            if ended == 0:
-                turn.close()
-                if gone := [name for name in names if name not in there]:
-                    raise _stopped(", ".join(gone))
-            if time.monotonic() > deadline:
-                raise StackError(
-                    f"not healthy after {START_S / 60:g} minutes: {', '.join(missing)}",
-                    hint="`homeport proxy logs` shows what they say",
-                )
-            if not there and said:  # images first
-                waiting(said[-1].strip())
-            elif missing:
-                waiting(
-                    "waiting for "
-                    + ", ".join(there[n].in_short if n in there else n for n in missing)
-                )
-            time.sleep(LOOK_S)
-
-    def _not_up(self, said: list[str]) -> StackError:
-        """Compose has given up. Where it waited for a container, that one has more to say."""
-        named = next((match[1] for line in said if (match := _DEPENDENCY.search(line))), None)
-        container = next((each for each in self._containers() if each.name == named), None)
-        return failed("docker compose up", said) if container is None else self._broken(container)
-
-    def _broken(self, container: Container) -> StackError:
-        name = container.service
-        said = self._docker.composed(
-            *("--profile", "*", "logs", "--no-color", "--no-log-prefix"),
-            *("--tail", str(WORDS_OF_LOGS), name),
-        )
-        how = container.last_check if container.health == "unhealthy" else ""
-        what = (
-            f"is unhealthy{f' ({how})' if how else ''}"
-            if container.health == "unhealthy"
-            else f"does not stay up: it exited with status {container.exit_status}"
-        )
-        return StackError(
-            f"{name} {what}",
-            said=tuple(said),
-            hint=f"`homeport proxy logs --service {name}` shows more; then `homeport proxy restart`",
-        )
-
     # ------------------------------------------------------------------- looking
 
     def status(self) -> Status:
@@ -419,20 +342,6 @@ class Compose:
                 inspected = self._docker.ask_json("inspect", *ids)
                 return [found for each in inspected if (found := container(each))]
         return []
-
-
-def _stopped(name: str) -> StackError:
-    return StackError(
-        f"{name}: stopped by another command while it started",
-        hint="`homeport proxy start` begins anew",
-    )
-
-
-def _read(process: Popen[str], said: list[str]) -> None:
-    """In a thread: a build says more than a pipe holds."""
-    assert process.stdout is not None
-    with suppress(ValueError):  # closed, when we are waiting no longer
-        said.extend(line for line in process.stdout if line.strip())
 
 
 def _told(wanted: Wanted) -> str:

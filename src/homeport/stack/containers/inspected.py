@@ -19,6 +19,7 @@ EVERYWHERE: Final = ("0.0.0.0", "::")
 class Container(msgspec.Struct, frozen=True, kw_only=True):
     """A container of the stack, as ``docker inspect`` tells it."""
 
+    id: str
     name: str
     service: str
     status: str
@@ -45,12 +46,30 @@ class Container(msgspec.Struct, frozen=True, kw_only=True):
         return self.status == "running" and self.health in ("healthy", "")
 
     @property
+    def is_alive(self) -> bool:
+        """It runs, or will by itself."""
+        return self.status in ("running", "restarting")
+
+    @property
+    def is_crashing(self) -> bool:
+        """Docker starts it again and again; just now it may run."""
+        return self.status == "restarting" or (
+            self.is_alive and self.restarts > 0 and not self.is_up
+        )
+
+    @property
     def has_failed(self) -> bool:
-        """It will not become healthy by itself. One that crashed for the first time may."""
+        """It will not become healthy by itself. One that crashed for the first time may; Docker calls
+        that unhealthy, too, as all that have ended."""
         crashed = self.restarts > 1 if self.status == "restarting" else self.status == "exited"
         if self.is_once and self.exit_status == 0:
             return False
-        return self.health == "unhealthy" or self.status == "dead" or crashed
+        return self.is_unhealthy or self.status == "dead" or crashed
+
+    @property
+    def is_unhealthy(self) -> bool:
+        """It runs, and its check says no."""
+        return self.status == "running" and self.health == "unhealthy"
 
     @property
     def was_stopped(self) -> bool:
@@ -89,7 +108,7 @@ class Container(msgspec.Struct, frozen=True, kw_only=True):
             yield "restarted once" if self.restarts == 1 else f"restarted {self.restarts} times"
         if state == "died":
             yield f"exit status {self.exit_status}"
-        if self.status == "running" and self.health == "unhealthy" and self.last_check:
+        if self.is_unhealthy and self.last_check:
             yield self.last_check
 
     @property
@@ -103,7 +122,8 @@ class Container(msgspec.Struct, frozen=True, kw_only=True):
         """How it is named while it is waited for."""
         if self.status == "created":
             return self.service
-        return f"{self.service} ({self.health or self.status})"
+        health = self.health if self.status == "running" else ""
+        return f"{self.service} ({health or self.status})"
 
 
 def container(found: Mapping[str, Any]) -> Container | None:
@@ -119,6 +139,7 @@ def container(found: Mapping[str, Any]) -> Container | None:
         b for each in (found["NetworkSettings"]["Ports"] or {}).values() for b in each or ()
     ]
     return Container(
+        id=found["Id"],
         name=found["Name"].removeprefix("/"),
         service=service,
         status=state["Status"],
