@@ -8,6 +8,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def ask(
 
 
 def rows(folder: Path, table: str = "homeport_usage") -> list[dict[str, Any]]:
-    with sqlite3.connect(folder / DATABASE) as db:
+    with closing(sqlite3.connect(folder / DATABASE)) as db:
         db.row_factory = sqlite3.Row
         return [dict(row) for row in db.execute(f"SELECT * FROM {table} ORDER BY at_us")]
 

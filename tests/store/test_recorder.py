@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -228,12 +228,11 @@ def test_captures_are_made_in_the_thread(tmp_path: Path) -> None:
 def test_a_real_database_in_whose_way_somebody_stands(tmp_path: Path) -> None:
     """Another process holds SQLite's write lock, then lets go of it."""
     path = tmp_path / "usage.db"
-    SqliteStore(path).open()
-    blocker = SqliteStore(path)
-    blocker.open()
-    with recording(SqliteStore(path), tmp_path) as recorder:
-        with blocker._transaction():
-            recorder.record(record(0))
-            assert recorder.queued <= 1
-        recorder.record(record(1))
-    assert blocker.query(Filter())[0].requests == 2
+    with closing(SqliteStore(path)) as blocker:
+        blocker.open()
+        with recording(SqliteStore(path), tmp_path) as recorder:
+            with blocker._transaction():
+                recorder.record(record(0))
+                assert recorder.queued <= 1
+            recorder.record(record(1))
+        assert blocker.query(Filter())[0].requests == 2
