@@ -110,6 +110,25 @@ def test_a_port_that_is_none_is_told_with_its_file(stack: Stack) -> None:
     assert str(stack.home / "services" / ".env") in said
 
 
+def test_a_name_that_brings_no_service_is_told_with_those_that_do(stack: Stack) -> None:
+    stack.homeport("proxy", "stop")
+    services = stack.home / "services"
+    file, own = services / ".env", services / "compose.override.yaml"
+    before = file.read_text()
+    chosen = "COMPOSE_PROFILES='monitorng, mine'"
+    file.write_text(before.replace("COMPOSE_PROFILES=", chosen))
+    own.write_text("services: {own: {image: homeport-test/no-such-image:1, profiles: [mine]}}\n")
+    try:
+        said = stack.homeport("proxy", "start").stderr
+        stack.homeport("proxy", "stop")
+    finally:
+        file.write_text(before)
+        own.unlink()
+    assert f"COMPOSE_PROFILES in {file} has 'monitorng', which brings no service" in said
+    assert "there are litellm, llama, mine, monitoring\n" in said
+    assert "has 'mine'" not in said
+
+
 def test_logs_of_a_service_that_is_none(running: Stack) -> None:
     said = running.homeport("proxy", "logs", "--service", "gatway", status=1).stderr
     assert "there is no service 'gatway'" in said

@@ -5,6 +5,7 @@ import sys
 from typing import Final
 
 import click
+from msgspec.structs import replace
 
 from homeport.cli import output
 from homeport.errors import StackError
@@ -52,10 +53,13 @@ def install(add: tuple[str, ...], drop: tuple[str, ...], no_images: bool, as_jso
         has_gpu=_has_gpu,
         tell=output.say,
     )
+    docker = None if no_images else _docker(layout)
+    if isinstance(docker, Docker):
+        done = replace(done, notes=(*done.notes, *_unknown_profiles(docker)))
     _tell_files(done)
     failed: list[StackError] = []
     try:
-        failed = [] if no_images else _images(layout, done)
+        failed = [] if docker is None else _images(docker, done)
         if as_json:
             output.data_json(_as_json(done, failed))
         for each in failed:
@@ -136,8 +140,15 @@ def _tell_migrated(migrated: Migration) -> None:
         output.say(f"  {text}")
 
 
-def _images(layout: Layout, done: stack.Installed) -> list[StackError]:
-    docker = _docker(layout)
+def _unknown_profiles(docker: Docker) -> list[str]:
+    """Nothing where Compose cannot tell: that it cannot is told with the images."""
+    try:
+        return Compose(docker).unknown_profiles()
+    except StackError:
+        return []
+
+
+def _images(docker: Docker | StackError, done: stack.Installed) -> list[StackError]:
     if isinstance(docker, StackError):
         hint = f"the files are written; {docker.hint}, or later `homeport install` again"
         return [StackError(docker.message, hint=hint, said=docker.said)]

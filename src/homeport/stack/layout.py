@@ -10,6 +10,13 @@ from homeport.errors import StackError
 from homeport.stack import env_file
 
 
+def chosen_profiles(variables: Mapping[str, str]) -> list[str]:
+    """The services beside gateway and database that ``.env`` names, as Compose reads that."""
+    return [
+        name for each in variables.get("COMPOSE_PROFILES", "").split(",") if (name := each.strip())
+    ]
+
+
 class Layout(msgspec.Struct, frozen=True):
     """The user's folder, and what is where in it."""
 

@@ -501,6 +501,7 @@ def test_without_docker_the_files_are_there_and_the_next_step_is_said(
 FAKE = """
 case "$*" in
   version*|"compose version"*) echo 26.1 ;;
+  *"config --profiles") echo monitoring; echo mine ;;
   *"config --format=json") cat <<'END'
 {"name": "box", "services": {"gateway": {"build": {}}, "grafana": {"profiles": ["monitoring"]}}}
 END
@@ -509,6 +510,43 @@ END
   *pull*) echo "Error: registry says no such host" >&2; exit 1 ;;
 esac
 """
+
+
+def test_a_service_that_there_is_none_of_is_named_with_those_that_there_are(
+    user: User, tmp_path: Path
+) -> None:
+    user.install()
+    pipe = tmp_path / "go"
+    pipe.write_text("go\n")
+    user.has_docker(FAKE)
+    env = {"PIPE": str(pipe), "PATH": f"{user.env['PATH']}:{os.defpath}"}
+    file = user.services / ".env"
+    text = file.read_text().replace(
+        "COMPOSE_PROFILES=", "COMPOSE_PROFILES='monitorng, monitoring, mine'"
+    )
+    file.write_text(text)
+    note = (
+        f"COMPOSE_PROFILES in {file} has 'monitorng', which brings no service; "
+        "there are mine, monitoring"
+    )
+    done = user.run("install", "--json", env=env)
+    assert f"\n  {note}\nimages:\n" in done.stderr
+    assert json.loads(done.stdout)["notes"] == [note]
+    assert user.values["COMPOSE_PROFILES"] == "monitorng,monitoring,mine", "it is the user's"
+    done = user.run("proxy", "start", env=env)
+    assert f"\n{note}\n" in done.stderr
+    assert "'mine'" not in done.stderr
+
+
+def test_names_of_services_may_have_spaces_between_them_as_for_compose(user: User) -> None:
+    user.install()
+    file = user.services / ".env"
+    text = file.read_text().replace("COMPOSE_PROFILES=", "COMPOSE_PROFILES='monitoring, llama'")
+    file.write_text(text)
+    user.install()
+    assert user.values["HOMEPORT_UPSTREAM"] == "http://llama:8080/v1"
+    assert "llama is left out" in user.install("--without", "llama")
+    assert user.values["COMPOSE_PROFILES"] == "monitoring"
 
 
 def test_what_fails_keeps_nothing_else_away_in_a_log(user: User, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from homeport.stack.containers import litellm_file
 from homeport.stack.containers.docker_client import Docker, failed
 from homeport.stack.containers.inspected import Container, container
 from homeport.stack.containers.rising import DATABASE, Rise, TakenAwayError
+from homeport.stack.layout import chosen_profiles
 from homeport.stack.proxy import (
     GATEWAY,
     Health,
@@ -40,6 +41,8 @@ from homeport.stack.proxy import (
 
 DATABASES: Final = (DATABASE, "litellm-database")
 """What is left out without one."""
+ALL: Final = "*"
+"""Stands for every profile."""
 LOOKS: Final = 3
 """At containers, when one of them goes in between."""
 CLEARED: Final = "\x1b[2K"
@@ -100,6 +103,19 @@ class Compose:
                 ports=tuple(int(port["published"]) for port in service.get("ports", ())),
             )
             for name, service in read["services"].items()
+        ]
+
+    def unknown_profiles(self) -> list[str]:
+        """Names in ``.env`` that bring no service, in words: Compose passes over them in silence."""
+        asked = chosen_profiles(self._layout.variables())
+        if not asked:
+            return []
+        there = sorted(filter(None, map(str.strip, self._docker.composed("config", "--profiles"))))
+        return [
+            f"COMPOSE_PROFILES in {self._layout.env_file} has '{name}', which brings no service; "
+            f"there are {', '.join(there)}"
+            for name in asked
+            if name not in (*there, ALL)
         ]
 
     def get_image(self, service: Service, tell: Tell) -> None:
@@ -167,6 +183,8 @@ class Compose:
             ) from None
 
     def _start(self, wanted: Wanted, tell: Tell, turn: ExitStack, *, cuts_off: bool) -> Started:
+        for text in self.unknown_profiles():
+            tell(text)
         services = [s for s in self.services() if not (wanted.no_db and s.name in DATABASES)]
         without = [s.name for s in services if s.profiles and not self._can_have_image(s, tell)]
         services = [service for service in services if service.name not in without]

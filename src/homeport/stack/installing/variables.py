@@ -14,6 +14,7 @@ from typing import Final
 from homeport.config.flags import MASTER_KEYS
 from homeport.stack.containers.litellm_file import URL as LITELLM_URL
 from homeport.stack.env_file import Variable
+from homeport.stack.layout import chosen_profiles
 
 PROFILES: Final = ("litellm", "monitoring", "llama")
 """What there is beside gateway and database: ``--with``."""
@@ -35,7 +36,7 @@ def chosen(
     known: Mapping[str, str], add: Collection[str] = (), drop: Collection[str] = ()
 ) -> tuple[str, ...]:
     """The services beside gateway and database: those of before, and what was said now."""
-    before = [name for name in known.get("COMPOSE_PROFILES", "").split(",") if name]
+    before = chosen_profiles(known)
     names = [*before, *(name for name in add if name not in before)]
     return tuple(name for name in names if name not in drop)
 
