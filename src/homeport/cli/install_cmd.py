@@ -53,18 +53,18 @@ def install(add: tuple[str, ...], drop: tuple[str, ...], no_images: bool, as_jso
         has_gpu=_has_gpu,
         tell=output.say,
     )
-    docker = None if no_images else _docker(layout)
-    if isinstance(docker, Docker):
-        done = replace(done, notes=(*done.notes, *_unknown_profiles(docker)))
-    _tell_files(done)
     failed: list[StackError] = []
     try:
+        docker = None if no_images else _docker(layout)
+        if isinstance(docker, Docker):
+            done = replace(done, notes=(*done.notes, *_unknown_profiles(docker)))
+        _tell_files(done)
         failed = [] if docker is None else _images(docker, done)
         if as_json:
             output.data_json(_as_json(done, failed))
         for each in failed:
             output.stack_error(each)
-    finally:  # also when somebody has waited for images long enough
+    finally:  # also when somebody has waited for Docker or images long enough
         _tell_key(done)
     if failed:
         raise SystemExit(EXIT_FAILED)
