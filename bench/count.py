@@ -20,7 +20,7 @@ from bench.bodies import body, post
 from bench.processes import BenchError, Child
 from bench.suites import Effort, Samples, talk
 from homeport.engines import llamacpp
-from homeport.spec import ModelFacts
+from homeport.facts import ModelFacts
 from homeport.wire import anthropic, openai_chat_upstream
 
 AT_ONCE = 25

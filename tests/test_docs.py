@@ -22,6 +22,7 @@ from homeport.cli.main import main
 from homeport.config import load
 from homeport.engines.detect import FACTS
 from homeport.errors import FaultKind
+from homeport.facts import EngineFacts
 from homeport.lifecycle.machine import TRANSITIONS
 from homeport.lifecycle.scheduler import Policy
 from homeport.runtime.fleet import Fleet
@@ -33,7 +34,7 @@ from homeport.server.http import LINE, Http
 from homeport.server.metrics import Metrics
 from homeport.server.news import News
 from homeport.server.store_metrics import StoreMetrics
-from homeport.spec import EngineFacts, ServerSettings, StoreSettings
+from homeport.settings import ServerSettings, StoreSettings
 from homeport.store.choosing import recorder_for
 from homeport.store.migrate import TABLE as MIGRATIONS
 from homeport.store.postgres import READER

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from homeport.facts import Endpoint
 from homeport.lifecycle.scheduler import Policy
 from homeport.roster import ADJUSTABLE, Change, Roster
 from homeport.runtime.fleet import Fleet
 from homeport.runtime.managed import ManagedInstance
 from homeport.server.directory import Directory
-from homeport.spec import Endpoint, LifecycleSettings, ModelSettings, Settings
+from homeport.settings import LifecycleSettings, ModelSettings, Settings
 
 ONE = ModelSettings(id="one", path="/one.gguf")
 TWO = ModelSettings(id="two", path="/two.gguf")

@@ -29,6 +29,7 @@ from homeport.engines.findings import Finding, Probe
 from homeport.engines.litellm_proxy import Plan
 from homeport.engines.records import Record, learned
 from homeport.errors import RequestFault
+from homeport.facts import Endpoint
 from homeport.reload import Narrator as ReloadNarrator
 from homeport.reload import Reloader
 from homeport.roster import Narrator as RosterNarrator
@@ -62,7 +63,7 @@ from homeport.server.metrics import Metrics
 from homeport.server.news import News
 from homeport.server.store_metrics import StoreMetrics
 from homeport.server.usage import UsageLog
-from homeport.spec import Endpoint, Limits, ModelSettings, Settings
+from homeport.settings import Limits, ModelSettings, Settings
 from homeport.store.choosing import recorder_for
 from homeport.upstream import Client
 

@@ -22,7 +22,7 @@ from homeport.runtime.probe import Fetch
 from homeport.runtime.remote import RemoteInstance
 from homeport.runtime.via import ViaInstance
 from homeport.server.directory import Directory
-from homeport.spec import ModelSettings, Settings
+from homeport.settings import ModelSettings, Settings
 
 TERMS = Terms(pinned=True)
 

@@ -19,7 +19,7 @@ from homeport.runtime.fleet import Fleet
 from homeport.server.admin import Reloaded, ReloadError
 from homeport.server.asgi import Gateway
 from homeport.server.news import News
-from homeport.spec import Settings
+from homeport.settings import Settings
 from homeport.upstream import Client
 
 

@@ -21,6 +21,7 @@ from msgspec.structs import replace
 from homeport.beside import Beside, NoLiteLLM
 from homeport.engines import detect, litellm_proxy
 from homeport.errors import ConfigError, UpstreamError
+from homeport.facts import Endpoint
 from homeport.lifecycle.scheduler import Policy, Terms
 from homeport.routing.catalog import Catalog, Entry
 from homeport.runtime.fleet import Fleet
@@ -31,7 +32,7 @@ from homeport.runtime.remote import RemoteInstance
 from homeport.runtime.route import RouteInstance
 from homeport.runtime.via import ViaInstance
 from homeport.server.directory import Directory
-from homeport.spec import Endpoint, LifecycleSettings, ModelSettings, Route, Settings
+from homeport.settings import LifecycleSettings, ModelSettings, Route, Settings
 
 log = structlog.get_logger()
 

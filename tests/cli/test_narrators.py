@@ -9,18 +9,12 @@ import pytest
 from homeport.cli.serve_cmd import JsonNarrator, TerminalNarrator, tell_unverified
 from homeport.engines.litellm_proxy import Plan
 from homeport.errors import ConfigError
+from homeport.facts import Endpoint, EngineFacts, ModelFacts
 from homeport.litellm import VERSION
 from homeport.runtime.discovery import Found
 from homeport.runtime.leftovers import Leftovers
 from homeport.server.admin import Reloaded
-from homeport.spec import (
-    Endpoint,
-    EngineFacts,
-    LiteLLMSettings,
-    ModelFacts,
-    ServerSettings,
-    Settings,
-)
+from homeport.settings import LiteLLMSettings, ServerSettings, Settings
 
 URL = "http://127.0.0.1:8080"
 MODEL = ModelFacts(name="model-x", context_tokens=32768)

@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from homeport.cli.main import main
 from homeport.config import load, profile_template
-from homeport.spec import Settings
+from homeport.settings import Settings
 
 BASE = """\
 models:

@@ -8,7 +8,7 @@ import pytest
 from homeport.config import load
 from homeport.config.problems import CollectedConfigError
 from homeport.errors import ConfigError
-from homeport.spec import Settings
+from homeport.settings import Settings
 
 SHA = "0123456789abcdef" * 4
 

@@ -3,7 +3,7 @@
 from msgspec.structs import replace
 
 from homeport.config.changes import NEEDS_RESTART, changed_keys
-from homeport.spec import (
+from homeport.settings import (
     LifecycleSettings,
     Limits,
     ModelSettings,

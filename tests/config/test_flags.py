@@ -9,7 +9,7 @@ from homeport.config import load
 from homeport.config.flags import Overrides
 from homeport.config.problems import CollectedConfigError
 from homeport.errors import ConfigError
-from homeport.spec import ModelSettings, Settings
+from homeport.settings import ModelSettings, Settings
 
 FILE = """\
 models:

@@ -10,7 +10,7 @@ import pytest
 from homeport.config import load
 from homeport.config.flags import Overrides
 from homeport.errors import ConfigError
-from homeport.spec import LiteLLMSettings, Settings
+from homeport.settings import LiteLLMSettings, Settings
 
 
 def settings(folder: Path, text: str = "", **flags: Any) -> Settings:

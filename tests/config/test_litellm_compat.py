@@ -10,7 +10,7 @@ import pytest
 from homeport.config import litellm_keys, load
 from homeport.config.litellm_compat import Notice, is_litellm
 from homeport.config.problems import CollectedConfigError
-from homeport.spec import ApiKey, Route, Settings
+from homeport.settings import ApiKey, Route, Settings
 
 Reader = Callable[..., tuple[Settings, list[Notice]]]
 

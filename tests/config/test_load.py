@@ -11,7 +11,7 @@ from homeport.config.flags import Overrides
 from homeport.config.kinds import Section
 from homeport.config.problems import CollectedConfigError
 from homeport.errors import ConfigError
-from homeport.spec import (
+from homeport.settings import (
     ApiKey,
     BackendDefaults,
     Defaults,

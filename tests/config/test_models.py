@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from homeport.config import load
-from homeport.spec import BackendDefaults, Group, LifecycleSettings, ModelSettings
+from homeport.settings import BackendDefaults, Group, LifecycleSettings, ModelSettings
 from tests.config.conftest import Read
 
 MODELS_YAML = """\

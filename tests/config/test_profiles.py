@@ -11,7 +11,7 @@ from homeport.config.kinds import Section
 from homeport.config.problems import CollectedConfigError
 from homeport.config.schema import ROOT
 from homeport.errors import ConfigError
-from homeport.spec import ModelSettings, Settings
+from homeport.settings import ModelSettings, Settings
 
 BASE = """\
 server: {port: 8000, limits: {max_tokens: 100, connect_timeout_s: 2}}

@@ -3,7 +3,7 @@
 import json
 
 from homeport.config.redact import HIDDEN, shown
-from homeport.spec import (
+from homeport.settings import (
     ApiKey,
     ModelSettings,
     SearchAccount,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from homeport.spec import Route
+from homeport.settings import Route
 from tests.config.conftest import Errors, Read
 
 MODELS = """\

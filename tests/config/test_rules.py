@@ -4,7 +4,7 @@ import pytest
 
 from homeport.config.keys import sha256_of
 from homeport.config.rules import bind_problem, litellm_problem, token_problem
-from homeport.spec import ApiKey, LiteLLMSettings, ServerSettings, Settings
+from homeport.settings import ApiKey, LiteLLMSettings, ServerSettings, Settings
 
 KEY = ApiKey(name="a", sha256="0" * 64)
 

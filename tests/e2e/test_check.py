@@ -17,7 +17,7 @@ import pytest
 from homeport.engines import llamacpp
 from homeport.engines.probes import PROBES
 from homeport.engines.records import Record, engine_facts
-from homeport.spec import ModelFacts
+from homeport.facts import ModelFacts
 from homeport.wire import anthropic
 from homeport.wire.openai_chat_upstream import encode
 from tests.e2e.test_warm_cache import engine_behind

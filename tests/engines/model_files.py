@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from homeport.spec import Gpu, Machine, ModelFiles
+from homeport.facts import Gpu, Machine, ModelFiles
 
 GIB = 1024**3
 PLAIN = Machine(memory_bytes=16 * GIB)

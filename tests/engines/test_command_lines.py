@@ -17,7 +17,8 @@ from msgspec.structs import replace
 
 from homeport.engines.starting import STARTS, command, container_command
 from homeport.errors import ConfigError
-from homeport.spec import Command, EngineName, Machine, ModelFiles, ModelSettings
+from homeport.facts import Command, EngineName, Machine, ModelFiles
+from homeport.settings import ModelSettings
 from tests.engines import flag_tables
 from tests.engines.model_files import APPLE, CUDA, PLAIN, folder, gguf, hugging_face, tensorrt
 

@@ -1,7 +1,8 @@
 """``defaults.backends``, put below each model of an engine."""
 
 from homeport.engines.defaults import merged
-from homeport.spec import BackendDefaults, BackendName, Defaults, EngineName, ModelSettings
+from homeport.facts import EngineName
+from homeport.settings import BackendDefaults, BackendName, Defaults, ModelSettings
 
 VLLM = BackendDefaults(
     version="v1",

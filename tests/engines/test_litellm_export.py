@@ -14,7 +14,7 @@ from homeport.config.litellm_compat import settings as read_litellm
 from homeport.config.values import Place
 from homeport.engines.litellm import LOCAL_PREFIX, MASTER_KEY, exported
 from homeport.routing.catalog import Wildcard
-from homeport.spec import ApiKey, ModelSettings, Route, ServerSettings, Settings
+from homeport.settings import ApiKey, ModelSettings, Route, ServerSettings, Settings
 
 REMOTE = ModelSettings(id="far", upstream="http://h:1/v1", upstream_model="inner", api_key="geheim")
 

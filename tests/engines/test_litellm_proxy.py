@@ -10,8 +10,9 @@ from msgspec.structs import replace
 from homeport.engines import litellm_proxy
 from homeport.engines.litellm_proxy import DONE, Place, Plan, command, config, plan_for
 from homeport.errors import ConfigError
+from homeport.facts import Command
 from homeport.litellm import VERSION
-from homeport.spec import Command, LiteLLMSettings, ModelSettings, Settings
+from homeport.settings import LiteLLMSettings, ModelSettings, Settings
 
 PLACE = Place(
     url="http://127.0.0.1:11899",

@@ -6,7 +6,8 @@ import pytest
 
 from homeport.engines import llamacpp, starting
 from homeport.errors import ConfigError
-from homeport.spec import Command, Machine, ModelSettings
+from homeport.facts import Command, Machine
+from homeport.settings import ModelSettings
 
 MODEL = ModelSettings(id="m", path="models/m.gguf", engine="llamacpp")
 

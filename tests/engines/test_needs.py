@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from homeport.engines import gguf, llamacpp_memory, needs
-from homeport.spec import MIB, Gpu, Machine, ModelFiles, ModelSettings
+from homeport.facts import MIB, Gpu, Machine, ModelFiles
+from homeport.settings import ModelSettings
 from tests.support.gguf import gguf as written
 from tests.support.gguf import llama
 

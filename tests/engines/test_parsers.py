@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from homeport.engines.parsers import FAMILIES, UNKNOWN, Parsers, family_of, parsers
-from homeport.spec import ModelSettings
+from homeport.settings import ModelSettings
 from tests.engines import flag_tables
 from tests.engines.model_files import hugging_face
 

@@ -10,7 +10,7 @@ import pytest
 from homeport.engines.detect import FACTS
 from homeport.engines.findings import Finding, Result
 from homeport.engines.records import Record, engine_facts, learned, model_facts, record_for
-from homeport.spec import Endpoint, EngineFacts, ModelFacts
+from homeport.facts import Endpoint, EngineFacts, ModelFacts
 
 PLAIN = FACTS["openai_compatible"]
 

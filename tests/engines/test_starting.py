@@ -6,7 +6,8 @@ import pytest
 
 from homeport.engines.starting import command, engine_for
 from homeport.errors import ConfigError
-from homeport.spec import EngineName, Machine, ModelFiles, ModelSettings
+from homeport.facts import EngineName, Machine, ModelFiles
+from homeport.settings import ModelSettings
 from tests.engines.model_files import APPLE, CUDA, PLAIN, folder, gguf, hugging_face, tensorrt
 
 MLX_CONFIG = {"model_type": "qwen3", "quantization": {"group_size": 64, "bits": 4}}

@@ -3,7 +3,7 @@
 import pytest
 
 from homeport.engines import weights
-from homeport.spec import ModelFiles
+from homeport.facts import ModelFiles
 
 
 def folder(**sizes: int) -> ModelFiles:

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from homeport.lifecycle.scheduler import Effect, Grant, Policy, Refuse, Start, Stop, Terms
-from homeport.spec import Group
+from homeport.settings import Group
 from tests.lifecycle.judge import Judge
 
 WORDS = {"need": "need_bytes", "ttl": "ttl_s", "queue": "max_queue", "wait": "max_wait_s"}

@@ -15,7 +15,7 @@ from homeport.lifecycle.eviction import (
     surplus,
     victims_for,
 )
-from homeport.spec import Group
+from homeport.settings import Group
 
 G = Group(name="g")
 TOGETHER = Group(name="t", together=True, apart_from=("g",))

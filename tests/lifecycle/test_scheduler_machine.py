@@ -16,7 +16,7 @@ from hypothesis.stateful import (
 )
 
 from homeport.lifecycle.scheduler import Policy, Terms
-from homeport.spec import Group
+from homeport.settings import Group
 from tests.lifecycle.judge import Judge, Unlawful, Wish, require
 
 MODELS = ("a", "b", "c", "d", "e")

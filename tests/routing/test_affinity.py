@@ -14,7 +14,7 @@ from homeport.routing.affinity import (
     is_background,
     key_of,
 )
-from homeport.spec import SMALL_MODELS
+from homeport.settings import SMALL_MODELS
 
 MAIN, SUB, OTHER = Key("s", ""), Key("s", "agent-1"), Key("t", "")
 SMALL = Key("s", is_small=True)

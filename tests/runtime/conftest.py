@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from homeport.errors import UpstreamError
-from homeport.spec import Command
+from homeport.facts import Command
 
 STUB = Path(__file__).parents[1] / "support" / "stub_server.py"
 GONE_WITHIN_S = 5.0

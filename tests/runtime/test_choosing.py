@@ -3,15 +3,9 @@
 from pathlib import Path
 
 from homeport.demo import demo_model_path
+from homeport.facts import Machine
 from homeport.runtime.choosing import with_engines
-from homeport.spec import (
-    BackendDefaults,
-    Defaults,
-    LifecycleSettings,
-    Machine,
-    ModelSettings,
-    Settings,
-)
+from homeport.settings import BackendDefaults, Defaults, LifecycleSettings, ModelSettings, Settings
 
 LLAMA = BackendDefaults(args=("--threads", "2"), ctx=4096)
 

@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from homeport.errors import UpstreamError
+from homeport.facts import Command
 from homeport.runtime import container, docker, identity, shim
 from homeport.runtime.container import OWNER, EngineContainer
 from homeport.runtime.ledger import Ledger
@@ -20,17 +21,17 @@ from homeport.runtime.leftovers import reap
 from homeport.runtime.managed import ManagedInstance
 from homeport.runtime.output import Output
 from homeport.runtime.process import free_port
-from homeport.spec import Command, ModelSettings
+from homeport.settings import ModelSettings
 from tests.runtime.conftest import fetch, survivors, until
 from tests.support.fake_docker import FakeDocker
 
 HOLDER = """
 import asyncio, sys
 from pathlib import Path
+from homeport.facts import Command
 from homeport.runtime.launcher import Launcher
 from homeport.runtime.ledger import Ledger
 from homeport.runtime.output import Output
-from homeport.spec import Command
 
 async def main():
     command = Command(argv=tuple(sys.argv[3:]), container=sys.argv[2])

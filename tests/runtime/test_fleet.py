@@ -14,11 +14,12 @@ import psutil
 import pytest
 
 from homeport.errors import ClientError, RequestFault, UpstreamError
+from homeport.facts import Command, Endpoint
 from homeport.lifecycle.scheduler import Policy, Terms
 from homeport.runtime.fleet import Fleet
 from homeport.runtime.managed import ManagedInstance
 from homeport.runtime.process import free_port
-from homeport.spec import Command, Endpoint, ModelSettings
+from homeport.settings import ModelSettings
 from tests.runtime.conftest import Pids, fetch, stub_command, survivors, until
 
 ONE = Policy(budget_bytes=10, min_dwell_s=0.0)

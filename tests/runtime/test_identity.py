@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from homeport.facts import Command
 from homeport.runtime import identity, ledger
 from homeport.runtime.identity import Identity
 from homeport.runtime.ledger import MARK, Ledger
-from homeport.spec import Command
 
 
 @pytest.fixture

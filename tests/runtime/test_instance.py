@@ -14,11 +14,12 @@ import psutil
 import pytest
 
 from homeport.errors import UpstreamError
+from homeport.facts import Command, Endpoint
 from homeport.lifecycle.machine import State
 from homeport.runtime.instance import Instance
 from homeport.runtime.managed import ManagedInstance
 from homeport.runtime.remote import RemoteInstance
-from homeport.spec import Command, Endpoint, ModelSettings
+from homeport.settings import ModelSettings
 from tests.runtime.conftest import STUB as STUB_FILE
 from tests.runtime.conftest import Pids, fetch, stub_command, survivors, until
 

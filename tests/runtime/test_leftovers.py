@@ -12,21 +12,21 @@ import msgspec
 import psutil
 import pytest
 
+from homeport.facts import Command
 from homeport.runtime import identity, leftovers
 from homeport.runtime.launcher import Launcher
 from homeport.runtime.ledger import MARK, Ledger, Record
 from homeport.runtime.leftovers import Leftovers, reap
 from homeport.runtime.output import Output
-from homeport.spec import Command
 from tests.runtime.conftest import Pids, stub_command, survivors, until
 
 HOLDER = """
 import asyncio, sys
 from pathlib import Path
+from homeport.facts import Command
 from homeport.runtime.launcher import Launcher
 from homeport.runtime.ledger import Ledger
 from homeport.runtime.output import Output
-from homeport.spec import Command
 
 async def main():
     command = Command(argv=tuple(sys.argv[2:]))

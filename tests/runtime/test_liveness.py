@@ -10,9 +10,10 @@ import psutil
 import pytest
 
 from homeport.errors import UpstreamError
+from homeport.facts import Command
 from homeport.runtime.liveness import Patience
 from homeport.runtime.managed import ManagedInstance
-from homeport.spec import Command, ModelSettings
+from homeport.settings import ModelSettings
 from homeport.upstream import Client
 from tests.runtime.conftest import Pids, fetch, stub_command, survivors, until
 

@@ -14,10 +14,11 @@ import pytest
 
 from homeport.demo import demo_model_path
 from homeport.errors import UpstreamError
+from homeport.facts import Endpoint
 from homeport.runtime.managed import ManagedInstance
 from homeport.runtime.probe import discover
 from homeport.runtime.remote import RemoteInstance
-from homeport.spec import Endpoint, ModelSettings
+from homeport.settings import ModelSettings
 from tests.runtime.conftest import fetch, survivors, until
 
 pytestmark = pytest.mark.llamacpp

@@ -15,10 +15,11 @@ from structlog.testing import capture_logs
 
 from homeport.demo import demo_model_path
 from homeport.engines import needs
+from homeport.facts import MIB, Gpu, Machine, ModelFiles
 from homeport.runtime.managed import ManagedInstance
 from homeport.runtime.memory import APPLE_SHARE, MEMORY_SHARE, Memory, budget_bytes
 from homeport.runtime.nvml import Cards
-from homeport.spec import MIB, Gpu, Machine, ModelFiles, ModelSettings
+from homeport.settings import ModelSettings
 from tests.runtime.conftest import fetch
 
 PYTHON_MIB = 25

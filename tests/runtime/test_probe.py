@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from homeport.errors import ConfigError, UpstreamError
+from homeport.facts import EngineName
 from homeport.runtime.probe import base_url_of, discover
-from homeport.spec import EngineName
 
 CASES = Path(__file__).parents[1] / "cases" / "engines"
 FILES = {

@@ -13,16 +13,16 @@ import psutil
 import pytest
 import uvloop
 
+from homeport.facts import Command
 from homeport.runtime import shim
 from homeport.runtime.output import KEPT_BYTES, Output
 from homeport.runtime.process import EngineProcess, free_port, port_is_free
-from homeport.spec import Command
 from tests.runtime.conftest import Pids, fetch, stub_command, survivors, until
 
 HOLDER = """
 import asyncio, sys
+from homeport.facts import Command
 from homeport.runtime.process import EngineProcess
-from homeport.spec import Command
 
 async def main():
     first = await EngineProcess.spawn(Command(argv=tuple(sys.argv[2:])))

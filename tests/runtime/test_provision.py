@@ -6,11 +6,12 @@ import msgspec
 import pytest
 
 from homeport.demo import demo_model_path
+from homeport.facts import MIB, Machine
 from homeport.runtime.memory import Memory, budget_bytes
 from homeport.runtime.nvml import Cards
 from homeport.runtime.provision import Provision
 from homeport.runtime.remembered import Remembered, key_of
-from homeport.spec import MIB, Machine, ModelSettings
+from homeport.settings import ModelSettings
 
 BIG = Machine(memory_bytes=8 * 1024 * MIB)
 SMALL = Machine(memory_bytes=40 * MIB)

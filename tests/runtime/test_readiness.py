@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from homeport.facts import Command, Endpoint, Machine
 from homeport.runtime.probe import StartError, ready_endpoint
 from homeport.runtime.process import EngineProcess, free_port
 from homeport.runtime.starting import command_for
-from homeport.spec import Command, Endpoint, Machine, ModelSettings
+from homeport.settings import ModelSettings
 from tests.runtime.conftest import fetch
 from tests.support import scripted_engines
 

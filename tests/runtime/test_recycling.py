@@ -12,7 +12,7 @@ import pytest
 
 from homeport.runtime.instance import Base
 from homeport.runtime.recycling import LOOKS, cpu_s, until_abandoned
-from homeport.spec import ModelSettings
+from homeport.settings import ModelSettings
 
 BUSY, IDLE = True, False
 LOOK_S = 0.001

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from homeport.facts import Gpu, Machine
 from homeport.runtime.remembered import ENTRIES, FILE_BYTES, Remembered, key_of
-from homeport.spec import Gpu, Machine, ModelSettings
+from homeport.settings import ModelSettings
 
 CPU = Machine(memory_bytes=1)
 

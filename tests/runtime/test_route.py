@@ -6,7 +6,7 @@ import pytest
 
 from homeport.runtime.instance import Instance
 from homeport.runtime.route import RouteInstance, called
-from homeport.spec import Route
+from homeport.settings import Route
 from tests.server.fakes import FakeInstance
 
 

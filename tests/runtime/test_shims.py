@@ -11,17 +11,17 @@ from contextlib import asynccontextmanager
 import psutil
 import pytest
 
+from homeport.facts import Command
 from homeport.runtime import shim
 from homeport.runtime.process import EngineProcess
 from homeport.runtime.shims import Shims
-from homeport.spec import Command
 from tests.runtime.conftest import survivors, until
 
 HOLDER = """
 import asyncio, sys
+from homeport.facts import Command
 from homeport.runtime.process import EngineProcess
 from homeport.runtime.shims import Shims
-from homeport.spec import Command
 
 async def main():
     spares = Shims()

@@ -11,11 +11,12 @@ from typing import Any, Literal
 import psutil
 import pytest
 
+from homeport.facts import Command
 from homeport.lifecycle.scheduler import Policy, Terms
 from homeport.runtime.fleet import Fleet
 from homeport.runtime.managed import ManagedInstance
 from homeport.runtime.sleeping import Sleeper
-from homeport.spec import Command, ModelSettings
+from homeport.settings import ModelSettings
 from homeport.upstream import Client
 from tests.runtime.conftest import Pids, is_gone, stub_command, survivors, until
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from homeport.errors import ConfigError
+from homeport.facts import Command, Gpu, Machine
 from homeport.runtime import identity
 from homeport.runtime.container import OWNER
 from homeport.runtime.starting import (
@@ -18,7 +19,7 @@ from homeport.runtime.starting import (
     hub_cache,
     python_of,
 )
-from homeport.spec import Command, Gpu, Machine, ModelSettings
+from homeport.settings import ModelSettings
 
 PLAIN = Machine()
 CUDA = Machine(gpus=(Gpu(total_bytes=1, free_bytes=1),))

@@ -6,11 +6,12 @@ import pytest
 
 from homeport.engines.litellm_proxy import FACTS
 from homeport.errors import ClientError
+from homeport.facts import Endpoint, ModelFacts
 from homeport.routing.catalog import Catalog, Entry
 from homeport.runtime.remote import RemoteInstance
 from homeport.runtime.via import ViaInstance
 from homeport.server.directory import Directory
-from homeport.spec import Endpoint, ModelFacts, ModelSettings
+from homeport.settings import ModelSettings
 from tests.test_roster import no_fetch
 
 HERE = Endpoint(base_url="http://127.0.0.1:4000/v1", engine=FACTS, model=ModelFacts(name="first"))

@@ -14,6 +14,7 @@ from typing import Any, cast
 import msgspec
 
 from homeport.errors import UpstreamError
+from homeport.facts import Endpoint, EngineFacts, ModelFacts, UpstreamDialect
 from homeport.lifecycle.machine import State
 from homeport.routing.catalog import Catalog, Entry
 from homeport.runtime.instance import Instance
@@ -21,14 +22,7 @@ from homeport.server.asgi import Gateway
 from homeport.server.directory import Directory
 from homeport.server.metrics import Metrics
 from homeport.server.usage import UsageLog
-from homeport.spec import (
-    SMALL_MODELS,
-    Endpoint,
-    EngineFacts,
-    ModelFacts,
-    ServerSettings,
-    UpstreamDialect,
-)
+from homeport.settings import SMALL_MODELS, ServerSettings
 from homeport.upstream import Client, Head, Sink
 
 __all__ = ["FakeClient", "FakeInstance", "Plan", "World", "chunk", "said", "whole"]

@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 
 from homeport.errors import ConfigError
+from homeport.facts import Command
 from homeport.lifecycle.scheduler import Policy, Terms
 from homeport.routing.catalog import Catalog, Entry
 from homeport.runtime.fleet import Fleet
@@ -21,7 +22,7 @@ from homeport.server.directory import Directory
 from homeport.server.fleet_metrics import FleetMetrics
 from homeport.server.metrics import Metrics
 from homeport.server.news import News
-from homeport.spec import Command, ModelSettings, ServerSettings, WebSearchSettings
+from homeport.settings import ModelSettings, ServerSettings, WebSearchSettings
 from homeport.upstream import Client
 from tests.runtime.conftest import fetch, stub_command, until
 from tests.server.fakes import FakeInstance

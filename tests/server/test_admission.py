@@ -14,7 +14,7 @@ from homeport.server.admission import (
     host_name,
     is_admin,
 )
-from homeport.spec import ApiKey, ServerSettings
+from homeport.settings import ApiKey, ServerSettings
 
 CHAT = "/v1/chat/completions"
 

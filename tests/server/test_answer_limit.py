@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from homeport.engines import vllm
+from homeport.facts import Endpoint, EngineFacts, ModelFacts
 from homeport.server.answer_limit import LIMITS, capped
-from homeport.spec import Endpoint, EngineFacts, Limits, ModelFacts, ServerSettings
+from homeport.settings import Limits, ServerSettings
 from tests.server.fakes import Plan, World, said, whole
 from tests.support.asgi import ask
 

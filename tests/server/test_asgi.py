@@ -9,7 +9,7 @@ import pytest
 
 from homeport.server.admission import TELEMETRY_PATHS
 from homeport.server.usage import UsageLog
-from homeport.spec import ApiKey, CaptureSettings, Limits, ServerSettings
+from homeport.settings import ApiKey, CaptureSettings, Limits, ServerSettings
 from homeport.store.base import StoreError
 from homeport.store.recorder import Recorder
 from homeport.store.spool import Spool

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from homeport.engines import llamacpp
-from homeport.spec import ModelFacts
+from homeport.facts import ModelFacts
 from tests.server.fakes import READY, Plan, World, whole
 from tests.support.asgi import ask
 

@@ -7,8 +7,8 @@ import pytest
 
 from homeport.engines import vllm
 from homeport.errors import ClientError
+from homeport.facts import Endpoint, EngineFacts, ModelFacts
 from homeport.server import context_fit
-from homeport.spec import Endpoint, EngineFacts, ModelFacts
 from tests.server.fakes import READY, FakeInstance, Plan, World, said, whole
 from tests.support.asgi import Exchange, ask
 

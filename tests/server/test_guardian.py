@@ -16,7 +16,7 @@ import msgspec
 import pytest
 
 from homeport.engines import llamacpp
-from homeport.spec import ModelFacts
+from homeport.facts import ModelFacts
 from homeport.wire import anthropic, anthropic_tools, openai_chat_upstream, turns
 from homeport.wire.events import Part, Text
 from tests.server.fakes import READY, Plan, World, whole

@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from homeport.engines.litellm_proxy import FACTS
+from homeport.facts import Endpoint, ModelFacts
 from homeport.routing.catalog import Catalog, Entry
 from homeport.runtime.instance import Instance
 from homeport.runtime.remote import RemoteInstance
@@ -15,7 +16,7 @@ from homeport.server.admission import Admission
 from homeport.server.directory import Directory
 from homeport.server.litellm_desk import LiteLLMDesk, Report, record_of
 from homeport.server.metrics import Metrics
-from homeport.spec import Endpoint, ModelFacts, ModelSettings, ServerSettings
+from homeport.settings import ModelSettings, ServerSettings
 from homeport.store.base import UsageRecord
 from tests.test_roster import no_fetch
 

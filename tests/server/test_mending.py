@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from homeport.facts import Endpoint, EngineFacts, ModelFacts
 from homeport.server.calls import ChatCall
 from homeport.server.mending import Mending
-from homeport.spec import Endpoint, EngineFacts, ModelFacts
 from homeport.wire import slimming, web_search
 from homeport.wire.events import (
     End,

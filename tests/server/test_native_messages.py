@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from homeport.facts import Endpoint, EngineFacts, Feature, ModelFacts
 from homeport.server.calls import CHAT_PATH, AnthropicCall
-from homeport.spec import Endpoint, EngineFacts, Feature, ModelFacts
 from homeport.wire.anthropic_upstream import MESSAGES_PATH
 
 TOOL = {"name": "f", "input_schema": {"type": "object"}}

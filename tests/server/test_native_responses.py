@@ -9,10 +9,10 @@ import msgspec
 import pytest
 
 from homeport.errors import UpstreamError
+from homeport.facts import Endpoint, EngineFacts, Feature, ModelFacts
 from homeport.server.calls import CHAT_PATH
 from homeport.server.response_store import ResponseStore
 from homeport.server.responses import ResponsesCall
-from homeport.spec import Endpoint, EngineFacts, Feature, ModelFacts
 from homeport.wire.responses_relay import RESPONSES_PATH
 from tests.support import responses_grammar
 

@@ -8,8 +8,8 @@ import pytest
 
 from homeport.engines import mlx
 from homeport.errors import ClientError
+from homeport.facts import Endpoint, EngineFacts, ModelFacts
 from homeport.server.passages import PASSAGES, PassageCall
-from homeport.spec import Endpoint, EngineFacts, ModelFacts
 
 
 def endpoint(engine: EngineFacts) -> Endpoint:

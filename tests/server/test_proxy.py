@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from homeport.errors import UpstreamError
+from homeport.facts import Endpoint, EngineFacts, ModelFacts
 from homeport.server import answer_stream, calls, proxy
 from homeport.server.http import Http
-from homeport.spec import Endpoint, EngineFacts, ModelFacts
 from homeport.wire import passthrough, stream
 from tests.server.fakes import READY, FakeInstance, Plan, World, chunk, said, whole
 from tests.support.asgi import Exchange, ask

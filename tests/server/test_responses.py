@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from homeport.errors import ClientError
+from homeport.facts import Endpoint, EngineFacts, ModelFacts
 from homeport.server.http import Http
 from homeport.server.response_store import (
     ITEM_OVERHEAD_BYTES,
@@ -16,7 +17,7 @@ from homeport.server.response_store import (
     Stored,
 )
 from homeport.server.responses import Responses, ResponsesCall
-from homeport.spec import Endpoint, EngineFacts, Limits, ModelFacts
+from homeport.settings import Limits
 from homeport.wire.events import Text, Thinking, Turn
 from tests.support.asgi import Exchange
 

@@ -12,11 +12,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from homeport.facts import Endpoint, EngineFacts, ModelFacts
 from homeport.server.calls import AnthropicCall, Call, ChatCall
 from homeport.server.metrics import Metrics
 from homeport.server.response_store import ResponseStore
 from homeport.server.responses import ResponsesCall
-from homeport.spec import Endpoint, EngineFacts, ModelFacts
 from homeport.wire.anthropic_answer import encode_message
 from homeport.wire.anthropic_stream import AnthropicStream
 from homeport.wire.events import End, Event, Finish, TextDelta, Usage, UsageReport, WebSearch

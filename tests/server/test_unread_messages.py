@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from homeport.engines.anthropic_messages import speaking
 from homeport.errors import ClientError
+from homeport.facts import Endpoint, EngineFacts, ModelFacts
 from homeport.server.calls import AnthropicCall
 from homeport.server.documents import Documents
-from homeport.spec import Endpoint, EngineFacts, ModelFacts
 from homeport.wire import sse
 from tests.server.fakes import READY, FakeInstance, Plan, World
 from tests.support.asgi import Exchange, ask

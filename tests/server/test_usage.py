@@ -12,13 +12,13 @@ import pytest
 
 from homeport.engines import llamacpp
 from homeport.errors import ClientError
+from homeport.facts import Endpoint, ModelFacts
 from homeport.routing.affinity import Key
 from homeport.runtime.instance import Instance
 from homeport.server.calls import Call
 from homeport.server.http import Http
 from homeport.server.metrics import Outcome
 from homeport.server.usage import record_of
-from homeport.spec import Endpoint, ModelFacts
 from homeport.store.base import MAX_TEXT, UsageRecord
 from homeport.wire.ending import ending_of
 from homeport.wire.events import Usage

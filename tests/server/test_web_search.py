@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from homeport.server import web_search
 from homeport.server.web_search import searcher_for
-from homeport.spec import WebSearchSettings
+from homeport.settings import WebSearchSettings
 from homeport.upstream import Client
 from homeport.wire.events import SearchWish, ToolCall, WebSearch
 from homeport.wire.search_services import SERVICES

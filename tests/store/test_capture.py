@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from homeport.spec import CaptureSettings
+from homeport.settings import CaptureSettings
 from homeport.store.capture import CUT, CaptureRules, Heard, Redactor, capture_of, cut
 from tests.store.records import capture
 

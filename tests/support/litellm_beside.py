@@ -13,7 +13,7 @@ import psutil
 
 from homeport.engines.litellm_proxy import DONE, Plan
 from homeport.runtime.litellm import LiteLLM
-from homeport.spec import LiteLLMSettings
+from homeport.settings import LiteLLMSettings
 from tests.support.gateway import Gateway, free_port
 from tests.support.litellm_proxy import executable
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from homeport.errors import ClientError
-from homeport.spec import EngineFacts, ModelFacts
+from homeport.facts import EngineFacts, ModelFacts
 from homeport.wire import anthropic, openai_chat_upstream
 from homeport.wire.events import Request
 

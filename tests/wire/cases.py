@@ -17,7 +17,7 @@ import msgspec
 
 from homeport.engines import llamacpp, mlx, vllm
 from homeport.errors import ClientError, RequestFault, UpstreamError
-from homeport.spec import EngineFacts, ModelFacts
+from homeport.facts import EngineFacts, ModelFacts
 from homeport.wire import (
     anthropic,
     anthropic_answer,

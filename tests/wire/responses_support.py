@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from homeport.errors import ClientError
-from homeport.spec import ModelFacts
+from homeport.facts import ModelFacts
 from homeport.wire.events import Request, Turn
 from homeport.wire.openai_responses import Decoded, Entry, decode, entries_of, neutral
 from homeport.wire.openai_responses_answer import Profile

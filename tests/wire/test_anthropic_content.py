@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from homeport.engines import llamacpp, sglang, trtllm, vllm
-from homeport.spec import EngineFacts
+from homeport.facts import EngineFacts
 from homeport.wire import anthropic, openai_chat_upstream
 from tests.wire.anthropic_support import (
     IMAGE,

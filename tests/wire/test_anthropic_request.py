@@ -10,7 +10,7 @@ import pytest
 
 from homeport.engines import llamacpp, mlx, ollama, sglang, trtllm, vllm
 from homeport.errors import ClientError
-from homeport.spec import EngineFacts
+from homeport.facts import EngineFacts
 from homeport.wire import anthropic
 from tests.wire.anthropic_support import IMAGE, PLAIN, SCHEMA, TEXT, request, result, sent
 

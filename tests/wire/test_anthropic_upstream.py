@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from homeport.errors import ClientError, UpstreamError
-from homeport.spec import EngineFacts, ModelFacts
+from homeport.facts import EngineFacts, ModelFacts
 from homeport.wire import anthropic_upstream, messages_relay, openai_chat_neutral
 from homeport.wire.events import (
     End,

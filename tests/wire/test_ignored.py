@@ -7,7 +7,7 @@ import pytest
 
 from homeport.engines import llamacpp, mlx, ollama
 from homeport.errors import ClientError
-from homeport.spec import EngineFacts, ModelFacts
+from homeport.facts import EngineFacts, ModelFacts
 from homeport.wire import anthropic, openai_chat, openai_chat_upstream, openai_responses
 
 MODEL = ModelFacts(name="local", context_tokens=4096)

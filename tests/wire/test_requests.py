@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from homeport.engines import llamacpp, mlx, vllm
 from homeport.errors import ClientError
-from homeport.spec import EngineFacts, ModelFacts
+from homeport.facts import EngineFacts, ModelFacts
 from homeport.wire import anthropic, openai_chat, openai_chat_upstream
 from tests.wire.cases import CASES, all_cases
 

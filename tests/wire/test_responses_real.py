@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from homeport.engines import llamacpp, mlx, vllm
-from homeport.spec import EngineFacts
+from homeport.facts import EngineFacts
 from homeport.wire import openai_chat_upstream
 from homeport.wire.openai_responses import decode, entries_of, neutral
 from tests.wire.cases import CASES

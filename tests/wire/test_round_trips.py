@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from homeport.engines import vllm
-from homeport.spec import EngineFacts, ModelFacts
+from homeport.facts import EngineFacts, ModelFacts
 from homeport.wire import (
     anthropic,
     anthropic_upstream,

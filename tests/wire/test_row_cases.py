@@ -10,9 +10,9 @@ import msgspec
 import pytest
 
 from homeport.engines import llamacpp, mlx, ollama, openai_compatible, sglang, trtllm, vllm
+from homeport.facts import Endpoint, EngineFacts, ModelFacts
 from homeport.server.calls import AnthropicCall
 from homeport.server.responses import ResponsesCall
-from homeport.spec import Endpoint, EngineFacts, ModelFacts
 from homeport.wire import (
     anthropic,
     anthropic_answer,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from homeport.spec import EngineFacts, ModelFacts
+from homeport.facts import EngineFacts, ModelFacts
 from homeport.wire.events import Image, Request, Text, Thinking, ToolCall, ToolResult, Turn
 from homeport.wire.openai_chat_upstream import encode
 from homeport.wire.turns import NO_RESULT, fold_system_turns, keep_system_turns, pair_tool_results

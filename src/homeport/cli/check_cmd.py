@@ -19,7 +19,8 @@ from homeport.engines.findings import Finding, Probe
 from homeport.engines.litellm_proxy import is_beyond
 from homeport.engines.probes import PROBES
 from homeport.errors import ConfigError, UpstreamError
-from homeport.spec import Endpoint, ModelSettings, Settings
+from homeport.facts import Endpoint
+from homeport.settings import ModelSettings, Settings
 
 WORDS = {"yes": "ok", "no": "no", "unsure": "unsure"}
 WIDTH = max(len(probe.says) for probe in PROBES)

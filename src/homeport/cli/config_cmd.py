@@ -15,7 +15,8 @@ from homeport.config.litellm_compat import Notice
 from homeport.config.problems import Problems
 from homeport.config.profiles import VARIABLE
 from homeport.errors import ConfigError
-from homeport.spec import Machine, ModelSettings, Settings
+from homeport.facts import Machine
+from homeport.settings import ModelSettings, Settings
 
 
 @click.group()

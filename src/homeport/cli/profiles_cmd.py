@@ -11,7 +11,7 @@ from homeport.cli import output, table
 from homeport.cli.table import Column
 from homeport.config import load, profile_template, profiles, redact, tiers
 from homeport.errors import ConfigError
-from homeport.spec import Limits, ModelSettings, Settings
+from homeport.settings import Limits, ModelSettings, Settings
 
 MODELS: Final = (
     Column("MODEL"),

@@ -24,8 +24,9 @@ from homeport.config.flags import Overrides
 from homeport.config.litellm_compat import Notice
 from homeport.engines import detect
 from homeport.errors import ConfigError
+from homeport.facts import Endpoint, ModelFacts
 from homeport.runtime import log_file as log_files
-from homeport.spec import Endpoint, ModelFacts, ModelSettings, Settings
+from homeport.settings import ModelSettings, Settings
 
 if TYPE_CHECKING:  # heavy
     from homeport.engines.litellm_proxy import Plan

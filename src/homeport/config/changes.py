@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from homeport.spec import Settings
+from homeport.settings import Settings
 
 NEEDS_RESTART: Final = frozenset(
     {"server.host", "server.port", "discover", "lifecycle.saved_slots_bytes", "store"}

@@ -17,9 +17,9 @@ from homeport.config.model_rules import misfits
 from homeport.config.problems import CollectedConfigError, WrongValueError, near
 from homeport.engines import hub_files, litellm_proxy
 from homeport.errors import ConfigError
-from homeport.spec import (
+from homeport.facts import EngineName
+from homeport.settings import (
     BackendDefaults,
-    EngineName,
     LiteLLMElsewhere,
     LiteLLMSettings,
     ModelSettings,

@@ -49,7 +49,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     kind: "Kind"
     doc: str
     default: str = ""
-    """As the reference shows it; the value itself is in ``homeport.spec``."""
+    """As the reference shows it; the value itself is in ``homeport.settings``."""
     example: str = ""
     also: str = ""
     """A second spelling."""

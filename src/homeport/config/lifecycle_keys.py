@@ -28,7 +28,7 @@ from homeport.config.kinds import (
     Section,
     Words,
 )
-from homeport.spec import LifecycleSettings
+from homeport.settings import LifecycleSettings
 
 _LIFECYCLE: Final = LifecycleSettings()
 

@@ -24,7 +24,7 @@ from homeport.config.problems import CollectedConfigError, KeyPath, Problems, ne
 from homeport.config.schema import ROOT as OURS
 from homeport.config.values import Place
 from homeport.errors import ConfigError
-from homeport.spec import ApiKey, ServerSettings, Settings
+from homeport.settings import ApiKey, ServerSettings, Settings
 
 SIGNS: Final = ("model_list", "litellm_settings", "router_settings", "general_settings")
 """Top-level keys that only a file of LiteLLM's has."""

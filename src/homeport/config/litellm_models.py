@@ -21,7 +21,7 @@ from homeport.config.values import REQUEST_FIELDS, Place, base_url
 from homeport.engines import litellm_providers
 from homeport.engines.litellm_providers import NATIVE, ONLY_LITELLM, Provider
 from homeport.routing.catalog import Wildcard
-from homeport.spec import ModelSettings, Route
+from homeport.settings import ModelSettings, Route
 
 Note = Callable[[Problems, KeyPath, str], None]
 

@@ -1,7 +1,7 @@
 """From files, environment and flags to ``Settings``: the only module here that touches the disk.
 
 Flags win over the environment, that over a profile, this over the file, the file over the defaults
-in ``homeport.spec``; putting them over each other is ``config.flags``' work, and
+in ``homeport.settings``; putting them over each other is ``config.flags``' work, and
 ``config.profiles``'. A file that nobody named may be missing; one that was named (``--config``,
 ``HOMEPORT_CONFIG``) may not.
 
@@ -21,7 +21,8 @@ from homeport.config.flags import Overrides
 from homeport.config.problems import CollectedConfigError, Problems
 from homeport.engines import defaults
 from homeport.errors import ConfigError
-from homeport.spec import EngineName, Settings
+from homeport.facts import EngineName
+from homeport.settings import Settings
 
 NO_FLAGS: Final = Overrides()
 Exists = Callable[[str], bool]

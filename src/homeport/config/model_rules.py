@@ -12,7 +12,8 @@ from homeport.config.model_keys import MODEL, OURS
 from homeport.config.problems import KeyPath, Problems, near
 from homeport.config.values import ALSO_ENGINES
 from homeport.engines.hub_files import hub_id
-from homeport.spec import EngineName, Group, ModelSettings, Settings
+from homeport.facts import EngineName
+from homeport.settings import Group, ModelSettings, Settings
 
 NEVER_STARTED: Final[frozenset[EngineName]] = frozenset({"ollama", "openai_compatible"})
 """Engines that we find running, or that are no particular one."""

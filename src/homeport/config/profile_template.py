@@ -8,7 +8,7 @@ import json
 from typing import Final
 
 from homeport.config.tiers import TIERS, fallback, tiers
-from homeport.spec import Settings
+from homeport.settings import Settings
 
 _HEAD: Final = """\
 # A set of settings for homeport, put over config.yaml. It has the same keys.

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from homeport.spec import (
+from homeport.settings import (
     BackendDefaults,
     LifecycleSettings,
     ModelSettings,

@@ -1,7 +1,7 @@
 """What must hold for routes, as ``config.rules`` has it for the rest."""
 
 from homeport.config.problems import Problems, near
-from homeport.spec import Settings
+from homeport.settings import Settings
 
 
 def routes_lead_somewhere(settings: Settings, problems: Problems) -> None:

@@ -16,7 +16,7 @@ from homeport.config.keys import sha256_of
 from homeport.config.problems import Problems, near
 from homeport.engines import litellm_proxy
 from homeport.errors import ConfigError
-from homeport.spec import ServerSettings, Settings, is_loopback
+from homeport.settings import ServerSettings, Settings, is_loopback
 from homeport.wire.search_services import SERVICES
 
 Rule = Callable[[Settings, Problems], None]

@@ -2,7 +2,7 @@
 
 ``config.nodes`` reads a file by this table, ``config.load`` checks flags by it, and
 ``scripts/make_config_docs.py`` writes the reference page from it. A new key is a new row here and a
-field of the same name in ``homeport.spec``; there is no other place.
+field of the same name in ``homeport.settings``; there is no other place.
 
 Models and what holds for many of them have tables of their own, ``config.model_keys`` and
 ``config.lifecycle_keys``; what rows are made of is in ``config.kinds``. A row's reader (in
@@ -41,7 +41,7 @@ from homeport.config.kinds import (
 from homeport.config.lifecycle_keys import DEFAULTS, LIFECYCLE
 from homeport.config.model_keys import MODEL, ROUTE
 from homeport.config.store_keys import STORE
-from homeport.spec import SMALL_MODELS, Limits, LiteLLMSettings, ServerSettings
+from homeport.settings import SMALL_MODELS, Limits, LiteLLMSettings, ServerSettings
 from homeport.wire.search_services import SERVICES
 
 FILE_BYTES: Final = 1024 * 1024

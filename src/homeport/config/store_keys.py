@@ -15,7 +15,7 @@ from homeport.config.kinds import (
     ListOf,
     Section,
 )
-from homeport.spec import CaptureSettings
+from homeport.settings import CaptureSettings
 
 _CAPTURE: Final = CaptureSettings()
 

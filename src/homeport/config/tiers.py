@@ -9,7 +9,7 @@ from typing import Final
 
 from homeport.errors import ClientError
 from homeport.routing.catalog import Catalog, Entry, RequestKind
-from homeport.spec import Settings
+from homeport.settings import Settings
 
 TIERS: Final[Mapping[str, str]] = {
     "opus": "claude-opus-4-6",

@@ -22,7 +22,8 @@ import msgspec
 from homeport.config.problems import WrongValueError, near
 from homeport.engines import hub_files
 from homeport.errors import ConfigError
-from homeport.spec import BackendName, EngineName, RunnerName, UpstreamDialect
+from homeport.facts import EngineName, UpstreamDialect
+from homeport.settings import BackendName, RunnerName
 
 MAX_ID: Final = 256
 """Longest model id or alias; file systems end names at 255."""

@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from homeport.engines.answers import first_int, items
-from homeport.spec import EngineFacts, ModelFacts, UpstreamDialect
+from homeport.facts import EngineFacts, ModelFacts, UpstreamDialect
 
 VERSION: Final = "2023-06-01"
 """Of the API. The later one (2026-10-21) refuses sampling settings, which clients of OpenAI send."""

@@ -16,7 +16,8 @@ from typing import Final
 import msgspec
 
 from homeport.engines import flags
-from homeport.spec import EngineName, Machine, ModelFiles, ModelSettings
+from homeport.facts import EngineName, Machine, ModelFiles
+from homeport.settings import ModelSettings
 
 Group = tuple[str, ...]
 """A flag with its values, or positional words."""

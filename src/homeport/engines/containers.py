@@ -17,7 +17,8 @@ from typing import Final
 
 from homeport.engines.commands import ANYWHERE, Group, Image, Place
 from homeport.errors import ConfigError
-from homeport.spec import Machine, ModelFiles, ModelSettings
+from homeport.facts import Machine, ModelFiles
+from homeport.settings import ModelSettings
 
 MODEL: Final = "/model"
 """Where the model is, inside."""

@@ -10,7 +10,8 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from homeport.spec import BackendDefaults, Defaults, EngineName, ModelSettings
+from homeport.facts import EngineName
+from homeport.settings import BackendDefaults, Defaults, ModelSettings
 
 _NONE: Final = BackendDefaults()
 

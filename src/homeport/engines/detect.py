@@ -26,7 +26,7 @@ from homeport.engines import (
 )
 from homeport.engines.answers import items
 from homeport.errors import ConfigError
-from homeport.spec import EngineFacts, EngineName, ModelFacts
+from homeport.facts import EngineFacts, EngineName, ModelFacts
 
 FACTS: Mapping[EngineName, EngineFacts] = {
     module.FACTS.engine: module.FACTS

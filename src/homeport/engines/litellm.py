@@ -21,7 +21,7 @@ import msgspec
 
 from homeport.engines.litellm_providers import NATIVE
 from homeport.engines.litellm_proxy import is_beyond
-from homeport.spec import ModelSettings, Route, Settings
+from homeport.settings import ModelSettings, Route, Settings
 
 LOCAL_PREFIX: Final = "hosted_vllm"
 OWN_KEY: Final = "HOMEPORT_API_KEY"

@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from homeport.spec import EngineName, UpstreamDialect
+from homeport.facts import EngineName, UpstreamDialect
 
 
 class Provider(msgspec.Struct, frozen=True, kw_only=True):

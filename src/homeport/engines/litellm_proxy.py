@@ -23,8 +23,9 @@ from typing import Any, Final
 import msgspec
 
 from homeport.errors import ConfigError
+from homeport.facts import Command, EngineFacts
 from homeport.litellm import VERSION
-from homeport.spec import Command, EngineFacts, LiteLLMSettings, ModelSettings, Settings
+from homeport.settings import LiteLLMSettings, ModelSettings, Settings
 
 FACTS: Final = EngineFacts(
     engine="litellm",

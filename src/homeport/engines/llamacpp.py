@@ -16,7 +16,8 @@ from homeport.engines import weights
 from homeport.engines.answers import first_int, items, strings
 from homeport.engines.commands import Group, Image, Place, Start
 from homeport.errors import ConfigError
-from homeport.spec import EngineFacts, Machine, ModelFacts, ModelFiles, ModelSettings
+from homeport.facts import EngineFacts, Machine, ModelFacts, ModelFiles
+from homeport.settings import ModelSettings
 
 FACTS = EngineFacts(
     engine="llamacpp",

@@ -26,7 +26,7 @@ from typing import Final
 from homeport.engines import flags
 from homeport.engines.gguf import GgufFacts
 from homeport.engines.llamacpp import DEFAULT_CTX, EMBEDDING_BATCH, SLOTS
-from homeport.spec import ModelSettings
+from homeport.settings import ModelSettings
 
 UBATCH: Final = 512
 """llama.cpp's own physical batch."""

@@ -27,7 +27,8 @@ from homeport.engines.llamacpp import DEFAULT_CTX, SLOTS
 from homeport.engines.openai_compatible import model_facts as listed_facts
 from homeport.engines.vllm import is_hugging_face
 from homeport.errors import ConfigError
-from homeport.spec import EngineFacts, Machine, ModelFacts, ModelFiles, ModelSettings
+from homeport.facts import EngineFacts, Machine, ModelFacts, ModelFiles
+from homeport.settings import ModelSettings
 
 FACTS = EngineFacts(
     engine="mlx",

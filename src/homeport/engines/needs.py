@@ -24,7 +24,8 @@ from homeport.engines import flags, gguf, llamacpp_memory, weights
 from homeport.engines.answers import first_int
 from homeport.engines.llamacpp import DEFAULT_CTX, SLOTS
 from homeport.errors import ConfigError
-from homeport.spec import MIB, EngineName, Gpu, Machine, ModelFiles, ModelSettings
+from homeport.facts import MIB, EngineName, Gpu, Machine, ModelFiles
+from homeport.settings import ModelSettings
 
 GIB: Final = 1024 * MIB
 

@@ -1,6 +1,6 @@
 """Ollama: facts of its OpenAI side, from its documentation (autumn 2026; not run yet)."""
 
-from homeport.spec import EngineFacts
+from homeport.facts import EngineFacts
 
 FACTS = EngineFacts(
     engine="ollama",

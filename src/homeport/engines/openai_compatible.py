@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from homeport.engines.answers import first_int, items, strings
-from homeport.spec import EngineFacts, ModelFacts
+from homeport.facts import EngineFacts, ModelFacts
 
 FACTS = EngineFacts(
     engine="openai_compatible",

@@ -24,7 +24,8 @@ from typing import Final
 
 import msgspec
 
-from homeport.spec import ModelFiles, ModelSettings
+from homeport.facts import ModelFiles
+from homeport.settings import ModelSettings
 
 
 class Parsers(msgspec.Struct, frozen=True, kw_only=True):

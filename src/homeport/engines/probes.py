@@ -10,7 +10,7 @@ from typing import Final
 from homeport.engines import judges
 from homeport.engines import questions as q
 from homeport.engines.findings import Ask, Probe
-from homeport.spec import UpstreamDialect
+from homeport.facts import UpstreamDialect
 
 PROBES: Final[tuple[Probe, ...]] = (
     Probe(

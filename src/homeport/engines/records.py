@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from homeport.engines.findings import Finding
-from homeport.spec import Endpoint, EngineFacts, EngineName, Feature, ModelFacts
+from homeport.facts import Endpoint, EngineFacts, EngineName, Feature, ModelFacts
 
 SCHEMA_PROBES: Final = (
     "schema_max_length",

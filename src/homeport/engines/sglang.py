@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from homeport.engines.commands import Group, Image, Place, Start
-from homeport.spec import EngineFacts, Machine, ModelFiles, ModelSettings
+from homeport.facts import EngineFacts, Machine, ModelFiles
+from homeport.settings import ModelSettings
 
 FACTS = EngineFacts(
     engine="sglang",

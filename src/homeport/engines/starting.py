@@ -28,7 +28,8 @@ from homeport.engines import (
 )
 from homeport.engines.commands import Group, Image, Place, Start, with_args
 from homeport.errors import ConfigError
-from homeport.spec import Command, EngineName, Machine, ModelFiles, ModelSettings
+from homeport.facts import Command, EngineName, Machine, ModelFiles
+from homeport.settings import ModelSettings
 
 STARTS: Final[Mapping[EngineName, Start]] = {
     module.START.engine: module.START for module in (trtllm, llamacpp, mlx, vllm, sglang)

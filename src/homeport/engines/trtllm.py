@@ -14,7 +14,8 @@ from typing import Any, Final
 from homeport.engines.commands import Group, Image, Place, Start
 from homeport.engines.parsers import parsers
 from homeport.errors import ConfigError
-from homeport.spec import EngineFacts, Machine, ModelFiles, ModelSettings
+from homeport.facts import EngineFacts, Machine, ModelFiles
+from homeport.settings import ModelSettings
 
 FACTS = EngineFacts(
     engine="trtllm",

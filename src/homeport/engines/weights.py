@@ -1,6 +1,6 @@
 """Which of the files at a model's path an engine loads.
 
-A path is a file or a folder (``spec.ModelFiles``). Of a GGUF that was split, the first part names all
+A path is a file or a folder (``facts.ModelFiles``). Of a GGUF that was split, the first part names all
 others: ``NAME-00001-of-00003.gguf`` (llama.cpp's ``llama-gguf-split``). A model that sees has its eyes
 in a second GGUF beside it, the projector, which is always called ``mmproj…`` or ``…mmproj…``.
 """
@@ -8,7 +8,7 @@ in a second GGUF beside it, the projector, which is always called ``mmproj…`` 
 import re
 from posixpath import basename
 
-from homeport.spec import ModelFiles
+from homeport.facts import ModelFiles
 
 _PART = re.compile(r"(.*)-\d{5}-of-(\d{5})\.gguf", re.IGNORECASE | re.DOTALL)
 _PRECISION = re.compile(

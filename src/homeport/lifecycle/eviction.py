@@ -22,7 +22,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from homeport.spec import Group
+from homeport.settings import Group
 
 Condition = Literal["idle", "fresh", "leaving", "busy", "starting", "kept"]
 """How much it would cost to lose a resident. ``fresh`` is idle too, but has become ready only just

@@ -47,7 +47,7 @@ import msgspec
 from homeport.lifecycle.eviction import Resident, Space, surplus, victims_for
 from homeport.lifecycle.model import Model, Residency, Terms
 from homeport.lifecycle.queue import Queue, Request, Ticket
-from homeport.spec import Group
+from homeport.settings import Group
 
 __all__ = [
     "Effect",
@@ -68,7 +68,7 @@ MAX_RETRY_S: Final = 60.0
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
-    """``spec.LifecycleSettings``, with the budget known."""
+    """``settings.LifecycleSettings``, with the budget known."""
 
     budget_bytes: int | None = None
     min_dwell_s: float = 2.0

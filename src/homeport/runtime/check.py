@@ -15,7 +15,7 @@ from homeport.engines.anthropic_messages import VERSION, auth_headers
 from homeport.engines.findings import Ask, Finding, Probe, Reply
 from homeport.engines.probes import probes_for
 from homeport.errors import RequestFault, UpstreamError
-from homeport.spec import Endpoint
+from homeport.facts import Endpoint
 
 REPLY_TIMEOUT_S: Final = 120.0
 """For one answer of at most 200 tokens; a big model on a CPU is slow."""

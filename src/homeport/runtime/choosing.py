@@ -10,8 +10,9 @@ from msgspec.structs import replace
 
 from homeport.engines.defaults import merged
 from homeport.errors import ConfigError
+from homeport.facts import EngineName, Machine
 from homeport.runtime.starting import engine_of
-from homeport.spec import EngineName, Machine, Settings
+from homeport.settings import Settings
 
 
 def with_engines(settings: Settings, machine: Machine) -> Settings:

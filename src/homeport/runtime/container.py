@@ -24,11 +24,11 @@ from typing import Final
 
 import structlog
 
+from homeport.facts import Command
 from homeport.runtime import docker, identity
 from homeport.runtime.output import Output
 from homeport.runtime.process import STOP_GRACE_S, TAIL_LINES, EngineProcess
 from homeport.runtime.shims import Shims
-from homeport.spec import Command
 
 log = structlog.get_logger()
 

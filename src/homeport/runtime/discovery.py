@@ -26,8 +26,8 @@ import msgspec
 from homeport.engines import detect
 from homeport.engines.answers import decoded, items
 from homeport.errors import UpstreamError
+from homeport.facts import EngineName, ModelFacts
 from homeport.runtime.probe import Fetch
-from homeport.spec import EngineName, ModelFacts
 
 PORTS: Final = (8080, 8000, 30000, 11434, 1234)
 """llama.cpp and MLX; vLLM and TensorRT-LLM; SGLang; Ollama; LM Studio. The first model found is the

@@ -1,4 +1,4 @@
-"""Reading what lies at a model's path, as the engines judge it (``spec.ModelFiles``).
+"""Reading what lies at a model's path, as the engines judge it (``facts.ModelFiles``).
 
 What is there may be anything, a home folder too: so the names are bounded in number and depth, and of
 each file only a beginning is read. Nothing is loaded, and nothing outside the path but the neighbours
@@ -16,7 +16,7 @@ from typing import Any, Final
 from homeport.engines import gguf
 from homeport.engines.answers import decoded
 from homeport.errors import ConfigError
-from homeport.spec import MIB, ModelFiles
+from homeport.facts import MIB, ModelFiles
 
 NAMES: Final = 4096
 """The largest models have some hundred files."""

@@ -25,6 +25,7 @@ from typing import Protocol
 import structlog
 
 from homeport.errors import ClientError, InternalError, RequestFault, UpstreamError
+from homeport.facts import MIB, Endpoint
 from homeport.lifecycle.scheduler import (
     Effect,
     Grant,
@@ -39,7 +40,6 @@ from homeport.lifecycle.scheduler import (
 )
 from homeport.runtime.instance import Lease
 from homeport.runtime.managed import ManagedInstance
-from homeport.spec import MIB, Endpoint
 
 log = structlog.get_logger()
 

@@ -7,9 +7,10 @@ and how that one's endpoint is told to its own clients (``at``).
 from abc import ABC, abstractmethod
 from types import TracebackType
 
+from homeport.facts import Endpoint, UpstreamDialect
 from homeport.lifecycle.machine import State
 from homeport.runtime.instance import Instance, Lease
-from homeport.spec import Endpoint, ModelSettings, UpstreamDialect
+from homeport.settings import ModelSettings
 
 
 class Forwarding(ABC):

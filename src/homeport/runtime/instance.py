@@ -20,8 +20,9 @@ import msgspec
 import structlog
 
 from homeport.errors import UpstreamError
+from homeport.facts import Endpoint, UpstreamDialect
 from homeport.lifecycle.machine import Event, State, transition
-from homeport.spec import Endpoint, ModelSettings, UpstreamDialect
+from homeport.settings import ModelSettings
 
 log = structlog.get_logger()
 

@@ -8,12 +8,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Protocol
 
+from homeport.facts import Command
 from homeport.runtime.container import EngineContainer
 from homeport.runtime.ledger import Ledger
 from homeport.runtime.output import Output
 from homeport.runtime.process import EngineProcess
 from homeport.runtime.shims import Shims
-from homeport.spec import Command
 
 
 class Engine(Protocol):

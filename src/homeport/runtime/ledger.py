@@ -20,9 +20,9 @@ from typing import Final
 import msgspec
 import structlog
 
+from homeport.facts import Command
 from homeport.runtime import identity
 from homeport.runtime.identity import Identity
-from homeport.spec import Command
 
 log = structlog.get_logger()
 

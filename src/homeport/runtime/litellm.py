@@ -16,8 +16,9 @@ import msgspec
 from homeport import litellm
 from homeport.engines import litellm_proxy
 from homeport.engines.litellm_proxy import DONE, Place, Plan
+from homeport.facts import Command
 from homeport.runtime import identity
-from homeport.spec import Command, ModelSettings
+from homeport.settings import ModelSettings
 
 
 class LiteLLM:

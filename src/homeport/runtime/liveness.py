@@ -10,12 +10,12 @@ import structlog
 
 from homeport.engines.anthropic_messages import auth_headers
 from homeport.errors import UpstreamError
+from homeport.facts import Command, Endpoint
 from homeport.lifecycle import liveness
 from homeport.lifecycle.liveness import Liveness
 from homeport.runtime.instance import Base
 from homeport.runtime.output import Output
 from homeport.runtime.probe import Fetch
-from homeport.spec import Command, Endpoint
 
 log = structlog.get_logger()
 

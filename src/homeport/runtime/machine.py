@@ -12,8 +12,8 @@ from typing import Final, Literal
 
 import msgspec
 
+from homeport.facts import Machine
 from homeport.runtime.nvml import Cards
-from homeport.spec import Machine
 
 _OWN_GROUPS: Final = Path("/proc/self/cgroup")
 _MOUNT: Final = Path("/sys/fs/cgroup")

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import msgspec
 
 from homeport.errors import ConfigError, UpstreamError
+from homeport.facts import Command, Endpoint, Machine
 from homeport.lifecycle.machine import backoff_s
 from homeport.runtime import liveness, recycling, starting
 from homeport.runtime.instance import (
@@ -27,7 +28,7 @@ from homeport.runtime.probe import STARTUP_TIMEOUT_S, Fetch, StartError, ready_e
 from homeport.runtime.process import STOP_GRACE_S, free_port, port_is_free
 from homeport.runtime.sleeping import Sleeper
 from homeport.runtime.slot_files import SlotFiles
-from homeport.spec import Command, Endpoint, Machine, ModelSettings
+from homeport.settings import ModelSettings
 
 RETRY_FAILED_S = 30.0
 """How long after giving up a request may try a start again."""

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import structlog
 
+from homeport.facts import MIB, Machine
 from homeport.runtime.machine import read_machine, read_memory
 from homeport.runtime.nvml import Cards
-from homeport.spec import MIB, Machine
 
 if TYPE_CHECKING:
     import psutil

@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 
 import structlog
 
-from homeport.spec import Gpu
+from homeport.facts import Gpu
 
 log = structlog.get_logger()
 

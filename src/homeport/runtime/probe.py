@@ -15,8 +15,8 @@ from homeport.engines import anthropic_messages, detect, mlx
 from homeport.engines.answers import decoded
 from homeport.engines.anthropic_messages import auth_headers
 from homeport.errors import ConfigError, UpstreamError
+from homeport.facts import Endpoint, EngineFacts, EngineName, ModelFacts, UpstreamDialect
 from homeport.runtime.launcher import Engine
-from homeport.spec import Endpoint, EngineFacts, EngineName, ModelFacts, UpstreamDialect
 
 Fetch = Callable[[str, Mapping[str, str], float], Awaitable[tuple[int, Mapping[str, str], bytes]]]
 """``GET url`` with these headers within so many seconds: status, headers, body.

@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from contextlib import suppress
 from types import TracebackType
 
+from homeport.facts import Command
 from homeport.runtime import shim, shims
 from homeport.runtime.output import Output
 from homeport.runtime.shims import Shims
-from homeport.spec import Command
 
 READ_BYTES = 64 * 1024
 STOP_GRACE_S = 10.0

@@ -12,11 +12,12 @@ import structlog
 from homeport.engines import needs
 from homeport.engines.starting import engine_for
 from homeport.errors import ConfigError
+from homeport.facts import Command, EngineName, Machine, ModelFiles
 from homeport.runtime import starting
 from homeport.runtime.managed import ManagedInstance
 from homeport.runtime.memory import Freed, Memory, budget_bytes
 from homeport.runtime.remembered import Remembered, key_of
-from homeport.spec import Command, EngineName, Machine, ModelFiles, ModelSettings
+from homeport.settings import ModelSettings
 
 log = structlog.get_logger()
 

@@ -18,7 +18,8 @@ from typing import Final
 import msgspec
 import structlog
 
-from homeport.spec import EngineName, Machine, ModelSettings
+from homeport.facts import EngineName, Machine
+from homeport.settings import ModelSettings
 
 log = structlog.get_logger()
 

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from msgspec.structs import replace
 
 from homeport.errors import ConfigError, UpstreamError
+from homeport.facts import Endpoint, ModelFacts
 from homeport.runtime.instance import Base, Learned, nothing_learned, with_settings
 from homeport.runtime.probe import Fetch, Server, probe
-from homeport.spec import Endpoint, ModelFacts, ModelSettings
+from homeport.settings import ModelSettings
 
 RETRY_PROBE_S = 0.5
 """A remote server that did not answer is not asked again sooner, however many requests come."""

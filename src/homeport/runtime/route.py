@@ -13,12 +13,13 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from homeport.facts import Endpoint, UpstreamDialect
 from homeport.lifecycle.machine import State
 from homeport.routing.affinity import Key
 from homeport.routing.selection import Selection
 from homeport.runtime.forwarding import Forwarding
 from homeport.runtime.instance import Instance, Lease
-from homeport.spec import Endpoint, ModelSettings, Route, UpstreamDialect
+from homeport.settings import ModelSettings, Route
 
 BEST_FIRST: Final[tuple[State, ...]] = (
     *("ready", "starting", "stopped", "draining", "stopping", "backoff", "failed"),

@@ -14,8 +14,8 @@ import structlog
 
 from homeport.engines.anthropic_messages import auth_headers
 from homeport.errors import UpstreamError
+from homeport.facts import Endpoint
 from homeport.runtime.probe import Post
-from homeport.spec import Endpoint
 
 log = structlog.get_logger()
 

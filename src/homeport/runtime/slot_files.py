@@ -24,8 +24,8 @@ import structlog
 
 from homeport.engines.anthropic_messages import auth_headers
 from homeport.errors import UpstreamError
+from homeport.facts import MIB, Command, Endpoint
 from homeport.runtime.probe import Post
-from homeport.spec import MIB, Command, Endpoint
 
 log = structlog.get_logger()
 

@@ -24,11 +24,12 @@ import structlog
 from homeport.engines import starting
 from homeport.engines.commands import Start
 from homeport.errors import ConfigError
+from homeport.facts import Command, EngineName, Machine, ModelFiles
 from homeport.runtime import identity
 from homeport.runtime.container import OWNER
 from homeport.runtime.files import model_files
 from homeport.runtime.hub import local_path
-from homeport.spec import Command, EngineName, Machine, ModelFiles, ModelSettings
+from homeport.settings import ModelSettings
 
 log = structlog.get_logger()
 

@@ -11,10 +11,11 @@ from typing import Final
 import msgspec
 
 from homeport.errors import ClientError
+from homeport.facts import Endpoint, ModelFacts
 from homeport.lifecycle.machine import State
 from homeport.runtime.forwarding import Forwarding
 from homeport.runtime.instance import Instance, with_settings
-from homeport.spec import Endpoint, ModelFacts, ModelSettings
+from homeport.settings import ModelSettings
 
 WITHOUT: Final = "only LiteLLM reaches it; start homeport with --with-litellm"
 

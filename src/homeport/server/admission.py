@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from homeport.errors import ClientError
-from homeport.spec import ServerSettings
+from homeport.settings import ServerSettings
 
 TELEMETRY_PATHS: Final = ("/api/event_logging/batch", "/api/event_logging/v2/batch", "/v2/batch")
 """Where versions of Claude Code have been seen to report to."""

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from homeport.spec import Endpoint
+from homeport.facts import Endpoint
 from homeport.wire.anthropic_upstream import MESSAGES_PATH
 
 LIMITS: Final = {

@@ -8,6 +8,7 @@ import msgspec
 import structlog
 
 from homeport.errors import RequestFault, UpstreamError
+from homeport.facts import Endpoint
 from homeport.runtime.instance import Instance, Lease
 from homeport.server import context_fit
 from homeport.server.asking import (
@@ -24,7 +25,6 @@ from homeport.server.cache_care import CacheCare
 from homeport.server.calls import Call
 from homeport.server.http import Http
 from homeport.server.metrics import Outcome
-from homeport.spec import Endpoint
 from homeport.upstream import Exchange, LostError
 from homeport.wire import sse
 from homeport.wire.events import Progress

@@ -28,7 +28,7 @@ from homeport.server.response_store import ResponseStore
 from homeport.server.responses import Responses
 from homeport.server.usage import UsageLog
 from homeport.server.web_search import searcher_for
-from homeport.spec import SMALL_MODELS, ServerSettings, WebSearchSettings
+from homeport.settings import SMALL_MODELS, ServerSettings, WebSearchSettings
 from homeport.upstream import Client
 from homeport.wire.faults import Dialect
 

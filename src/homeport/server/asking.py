@@ -12,6 +12,7 @@ import msgspec
 
 from homeport.engines.anthropic_messages import auth_headers
 from homeport.errors import InternalError, RequestFault, UpstreamError
+from homeport.facts import Endpoint, UpstreamDialect
 from homeport.routing.affinity import AGENT_HEADERS, SESSION_HEADERS
 from homeport.runtime.instance import Instance, Lease
 from homeport.server import context_fit
@@ -19,7 +20,6 @@ from homeport.server.answer_limit import capped
 from homeport.server.calls import CHAT_PATH, Call
 from homeport.server.http import Http
 from homeport.server.request_defaults import filled
-from homeport.spec import Endpoint, UpstreamDialect
 from homeport.upstream import Client, Exchange, Head, LostError, head_of
 from homeport.wire import anthropic_upstream, faults
 from homeport.wire.anthropic_upstream import MESSAGES_PATH

@@ -11,12 +11,12 @@ from typing import Final
 
 import structlog
 
+from homeport.facts import Endpoint
 from homeport.routing.affinity import Key, Slots, SmallModels, is_background, key_of
 from homeport.runtime.instance import Instance
 from homeport.server.calls import Call
 from homeport.server.http import Http
 from homeport.server.metrics import Metrics
-from homeport.spec import Endpoint
 from homeport.wire.faults import BAD_BODY
 from homeport.wire.prefix import Block, Divergence, blocks_of, divergence
 

@@ -9,11 +9,11 @@ from typing import Protocol
 import msgspec
 
 from homeport.errors import ClientError, RequestFault
+from homeport.facts import Endpoint
 from homeport.routing.catalog import RequestKind
 from homeport.server.http import new_id
 from homeport.server.mending import Mending
 from homeport.server.web_search import WebSearcher
-from homeport.spec import Endpoint
 from homeport.wire import (
     anthropic,
     anthropic_answer,

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from homeport.errors import ClientError
-from homeport.spec import Endpoint
+from homeport.facts import Endpoint
 
 MAX_BYTES_PER_TOKEN: Final = 256
 """No token of a known vocabulary is longer: the longest are runs of 128 spaces (Llama 3, Qwen, GPT)."""

@@ -19,13 +19,13 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from homeport.facts import Endpoint
 from homeport.lifecycle.machine import State
 from homeport.runtime.fleet import Fleet
 from homeport.runtime.managed import ManagedInstance
 from homeport.server.directory import Directory
 from homeport.server.metrics import Times
 from homeport.server.overview import state_of
-from homeport.spec import Endpoint
 
 _START_S: Final = (0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 900)
 """From a small model in the page cache to a big one from a slow disk."""

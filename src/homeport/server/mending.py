@@ -10,9 +10,9 @@ dialect.
 """
 
 from homeport.errors import UpstreamError
+from homeport.facts import Endpoint
 from homeport.server.http import new_id
 from homeport.server.web_search import WebSearcher
-from homeport.spec import Endpoint
 from homeport.wire import slimming, web_search
 from homeport.wire.correction import CallCheck, corrected
 from homeport.wire.events import (

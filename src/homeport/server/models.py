@@ -12,10 +12,10 @@ from typing import Any
 import msgspec
 
 from homeport.errors import ClientError
+from homeport.facts import ModelFacts
 from homeport.routing.catalog import Entry
 from homeport.server.directory import Directory
 from homeport.server.http import Http
-from homeport.spec import ModelFacts
 
 MAX_PAGE = 1000
 """Anthropic's own upper bound of ``limit``; Claude Code asks for exactly that."""

@@ -13,8 +13,8 @@ from typing import Final, Literal
 
 import msgspec
 
+from homeport.facts import Endpoint
 from homeport.runtime.managed import ManagedInstance
-from homeport.spec import Endpoint
 
 MAX_WAITING: Final = 256
 """Events that are kept for one listener: some for each of a hundred models."""

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from homeport.errors import ClientError
+from homeport.facts import Endpoint
 from homeport.lifecycle.machine import State
 from homeport.lifecycle.scheduler import Residency
 from homeport.routing.catalog import Entry
@@ -14,7 +15,7 @@ from homeport.runtime.instance import Instance
 from homeport.runtime.managed import ManagedInstance
 from homeport.runtime.remote import RemoteInstance
 from homeport.server.directory import Directory
-from homeport.spec import Endpoint, ModelSettings
+from homeport.settings import ModelSettings
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,8 +12,8 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from homeport.errors import ClientError, RequestFault
+from homeport.facts import Endpoint
 from homeport.routing.catalog import RequestKind
-from homeport.spec import Endpoint
 from homeport.wire import faults, sse
 from homeport.wire.events import Usage
 from homeport.wire.faults import Dialect, invalid_body

@@ -27,6 +27,7 @@ import msgspec
 import structlog
 
 from homeport.errors import ClientError, RequestFault, UpstreamError
+from homeport.facts import Endpoint
 from homeport.routing.affinity import SmallModels, key_of
 from homeport.routing.catalog import Resolution
 from homeport.runtime.instance import Instance, Lease
@@ -54,7 +55,7 @@ from homeport.server.passages import PASSAGES, PassageCall
 from homeport.server.resend import Resends, resend_key
 from homeport.server.usage import UsageLog
 from homeport.server.web_search import WebSearcher
-from homeport.spec import SMALL_MODELS, Endpoint, Limits
+from homeport.settings import SMALL_MODELS, Limits
 from homeport.upstream import Client, LostError
 from homeport.wire import anthropic, messages_relay
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from homeport.errors import ClientError, RequestFault
+from homeport.facts import Endpoint
 from homeport.routing.catalog import RequestKind
 from homeport.server.calls import CHAT_PATH, refuse_images
 from homeport.server.http import Http, new_id
@@ -19,7 +20,7 @@ from homeport.server.mending import Mending
 from homeport.server.proxy import Proxy
 from homeport.server.response_store import ResponseStore, Segment, Stored
 from homeport.server.web_search import WebSearcher
-from homeport.spec import Endpoint, Limits
+from homeport.settings import Limits
 from homeport.wire import openai_responses, responses_relay
 from homeport.wire.events import Usage
 from homeport.wire.faults import Dialect

@@ -15,7 +15,7 @@ from homeport.runtime.instance import Instance
 from homeport.server.calls import Call
 from homeport.server.http import Http
 from homeport.server.metrics import Outcome
-from homeport.spec import CaptureSettings
+from homeport.settings import CaptureSettings
 from homeport.store.base import MAX_TEXT, Capture, UsageRecord
 from homeport.store.capture import CaptureRules, Heard, capture_of
 from homeport.store.recorder import Recorder

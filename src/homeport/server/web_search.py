@@ -7,7 +7,7 @@ from typing import Final
 import structlog
 
 from homeport.errors import UpstreamError
-from homeport.spec import WebSearchSettings
+from homeport.settings import WebSearchSettings
 from homeport.upstream import Client
 from homeport.wire import web_search
 from homeport.wire.events import SearchError, SearchHit, SearchWish, ToolCall, WebSearch

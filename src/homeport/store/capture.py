@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import msgspec
 
-from homeport.spec import CaptureSettings
+from homeport.settings import CaptureSettings
 from homeport.store.base import Capture
 from homeport.wire.faults import BAD_BODY
 from homeport.wire.sse import Splitter, parse_block

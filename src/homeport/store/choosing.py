@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from homeport.errors import ConfigError
-from homeport.spec import StoreSettings
+from homeport.settings import StoreSettings
 from homeport.store.base import Store
 from homeport.store.spool import Spool
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from homeport.errors import ClientError, UpstreamError
-from homeport.spec import EngineFacts, ModelFacts
+from homeport.facts import EngineFacts, ModelFacts
 from homeport.wire.anthropic_answer import SIGNATURE, input_of
 from homeport.wire.events import (
     End,

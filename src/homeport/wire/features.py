@@ -5,7 +5,7 @@ An engine's own ``/v1/messages`` may be right in some of it and wrong elsewhere.
 through as it is.
 """
 
-from homeport.spec import Feature
+from homeport.facts import Feature
 from homeport.wire.events import Image, Request, Thinking, ToolResult
 
 

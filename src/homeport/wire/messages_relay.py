@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from homeport.errors import RequestFault, UpstreamError
-from homeport.spec import EngineFacts, ModelFacts
+from homeport.facts import EngineFacts, ModelFacts
 from homeport.wire import faults, sse
 from homeport.wire.anthropic import BILLING_MARK
 from homeport.wire.anthropic_upstream import Frame, UsageSum, WireUsage, failure_of

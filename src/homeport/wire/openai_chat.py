@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from homeport.errors import ClientError
-from homeport.spec import EngineFacts, ModelFacts
+from homeport.facts import EngineFacts, ModelFacts
 from homeport.wire.events import Tool
 from homeport.wire.faults import BAD_BODY, invalid_body
 from homeport.wire.openai_chat_upstream import refuse_choice, refuse_schema, schema_for

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from homeport.errors import ClientError
-from homeport.spec import EngineFacts, ModelFacts
+from homeport.facts import EngineFacts, ModelFacts
 from homeport.wire.events import (
     Image,
     Part,

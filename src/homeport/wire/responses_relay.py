@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from homeport.errors import ClientError, RequestFault, UpstreamError
-from homeport.spec import Feature, ModelFacts
+from homeport.facts import Feature, ModelFacts
 from homeport.wire import faults, sse
 from homeport.wire.events import Request, Usage
 from homeport.wire.features import features_of

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
-from homeport.spec import EngineFacts, ModelFacts, UpstreamDialect
+from homeport.facts import EngineFacts, ModelFacts, UpstreamDialect
 from homeport.wire import anthropic_upstream, openai_chat_answer, openai_chat_upstream
 from homeport.wire.events import Event, Request
 from homeport.wire.stream import EventDecoder

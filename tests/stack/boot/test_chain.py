@@ -22,8 +22,8 @@ import psutil
 import pytest
 
 from homeport.errors import UpstreamError
+from homeport.facts import Command
 from homeport.runtime.process import free_port
-from homeport.spec import Command
 from homeport.stack.boot import init as boot_init
 from homeport.stack.boot.chain import Chain
 from homeport.stack.boot.plan import Member, Plan

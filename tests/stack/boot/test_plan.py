@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from homeport.errors import ConfigError
-from homeport.spec import Command
+from homeport.facts import Command
 from homeport.stack.boot import litellm_config
 from homeport.stack.boot.plan import (
     EXIT_GATEWAY,

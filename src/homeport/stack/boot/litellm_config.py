@@ -23,7 +23,7 @@ import yaml
 
 from homeport.engines.litellm import exported
 from homeport.errors import ConfigError
-from homeport.spec import ModelSettings, Settings
+from homeport.settings import ModelSettings, Settings
 
 KEY_VARIABLE: Final = "HOMEPORT_BOOT_LITELLM_KEY"
 """By which the gateway gets LiteLLM's key."""

@@ -26,9 +26,10 @@ from homeport.engines import gguf, litellm_proxy
 from homeport.engines.litellm_proxy import TAMPERED
 from homeport.engines.llamacpp import DEFAULT_CTX
 from homeport.errors import ConfigError
+from homeport.facts import Machine
 from homeport.runtime import choosing, starting
 from homeport.runtime.litellm import LiteLLM as Installed
-from homeport.spec import LiteLLMSettings, Machine, ModelSettings, Settings
+from homeport.settings import LiteLLMSettings, ModelSettings, Settings
 from homeport.stack import staged
 from homeport.stack.boot import litellm_config
 from homeport.stack.boot.litellm_config import LiteLLMFile

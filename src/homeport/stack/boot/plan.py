@@ -30,7 +30,7 @@ import msgspec
 from homeport.config.flags import MASTER_KEYS
 from homeport.engines import litellm_proxy
 from homeport.errors import ConfigError
-from homeport.spec import Command
+from homeport.facts import Command
 from homeport.stack.boot import litellm_config
 from homeport.stack.boot.litellm_config import LiteLLMFile
 
