@@ -1,8 +1,8 @@
 """One request and its answer, as our HTTP/1.1 server has them.
 
 An ``Exchange`` is the ``receive`` and ``send`` of ASGI, and ``Line``: whole bodies, whole answers, and
-what a relay needs. It frames the answer; an answer's head leaves together with what follows it. When
-a request comes, and when the next one may be answered, is ``protocol``'s matter.
+what a relay needs. It frames the answer. When a request comes, and when the next one may be answered,
+is ``protocol``'s matter.
 """
 
 import asyncio
@@ -74,7 +74,6 @@ class Exchange:
         self.task: asyncio.Task[None] | None = None
         self._reader: asyncio.Future[None] | None = None
         self._on_leave: Callable[[], object] | None = None
-        self._head = b""
         self._is_chunked = self._is_bodiless = False
         self._left: int | None = None
         """What is left of the answer's announced length; None where none was."""
@@ -172,8 +171,7 @@ class Exchange:
             return
         if self.is_begun:
             raise RuntimeError("this answer has begun already")
-        self._head = self._head_of(status, headers)
-        self.is_begun = True
+        self._begin(status, headers)
         self._write(body, is_last=True)
 
     def when_left(self, callback: Callable[[], object] | None) -> None:
@@ -182,15 +180,9 @@ class Exchange:
             self._connection.loop.call_soon(self._tell)
 
     def _begin(self, status: int, headers: Headers) -> None:
-        """The head is held until something follows it, at the latest until the loop comes round."""
-        self._head = self._head_of(status, headers)
+        head = self._head_of(status, headers)
         self.is_begun = True
-        self._connection.loop.call_soon(self._flush)
-
-    def _flush(self) -> None:
-        if self._head and not self.has_left:
-            head, self._head = self._head, b""
-            self._connection.write(head)
+        self._connection.write(head)
 
     def _head_of(self, status: int, headers: Headers) -> bytes:
         lines = [STATUS_LINES.get(status) or b"HTTP/1.1 %d " % status]
@@ -217,14 +209,14 @@ class Exchange:
         return head
 
     def _write(self, body: bytes, *, is_last: bool) -> None:
-        data, self._head = self._head, b""
+        data = b""
         if self._is_chunked:
             if body:
-                data = b"%b%x\r\n%b\r\n" % (data, len(body), body)
+                data = b"%x\r\n%b\r\n" % (len(body), body)
             if is_last:
                 data += b"0\r\n\r\n"
         elif not self._is_bodiless:
-            data += body
+            data = body
             self._count(len(body), is_last=is_last)
         if data:
             self._connection.write(data)
@@ -251,6 +243,4 @@ class Exchange:
         finally:
             self.scope.pop("extensions", None)  # a cycle otherwise, for each request
             if not self.is_done and not self.has_left:
-                is_unsent = not self.is_begun or self._head
-                self._head = b""
-                self._connection.give_up(FAILED if is_unsent else b"")
+                self._connection.give_up(b"" if self.is_begun else FAILED)

@@ -1,9 +1,9 @@
 """HTTP/1.1 from clients: the protocol class that uvicorn puts on each connection.
 
 uvicorn accepts, drains and stops; what happens on a connection is here. Ours, because every request
-pays for it: uvicorn's own costs a seventh of a short request (``docs/adr/0004``). What is saved: an
-answer's head leaves together with what follows it, one timer that stays armed is the only clock, and
-what our own application never uses is not prepared.
+pays for it: uvicorn's own costs a seventh of a short request (``docs/adr/0004``). What is saved: one
+timer that stays armed is the only clock, what our own application never uses is not prepared, and
+what is written leaves together (``outgoing``).
 
 How it works. A ``Connection`` parses (httptools, as uvicorn does) and keeps a queue of requests; the
 first one is being answered. A request is an ``Exchange`` (``exchange``), which reads its body and
