@@ -32,20 +32,13 @@ class Turn:
     """Who has something to send at the end of a loop's turn: one for all connections of a kind."""
 
     def __init__(self) -> None:
-        self._due: list[Outgoing] = []
+        self.due: list[Outgoing] = []
 
     def __repr__(self) -> str:
-        return f"<Turn due={len(self._due)}>"
+        return f"<Turn due={len(self.due)}>"
 
-    def join(self, outgoing: "Outgoing", loop: asyncio.AbstractEventLoop) -> None:
-        if len(self._due) >= MOST:
-            self._end()
-        if not self._due:
-            loop.call_soon(self._end)
-        self._due.append(outgoing)
-
-    def _end(self) -> None:
-        due, self._due = self._due, []
+    def end(self) -> None:
+        due, self.due = self.due, []
         for outgoing in due:
             try:
                 outgoing.flush()
@@ -70,7 +63,12 @@ class Outgoing:
 
     def write(self, data: bytes) -> None:
         if not self._chunks:
-            self._turn.join(self, self._loop)
+            turn = self._turn
+            if len(turn.due) >= MOST:
+                turn.end()
+            if not turn.due:
+                self._loop.call_soon(turn.end)
+            turn.due.append(self)
         self._chunks.append(data)
         self._size += len(data)
         if self._size > FLUSH_BYTES:
@@ -78,18 +76,16 @@ class Outgoing:
 
     def flush(self) -> None:
         """Sends what is kept now."""
-        chunks, size = self._chunks, self._size
+        chunks, size, transport = self._chunks, self._size, self._transport
         if not chunks:
             return
         self._chunks, self._size = [], 0
-        if self._transport.is_closing():
+        if transport.is_closing():
             return
-        if len(chunks) == 1:
-            self._transport.write(chunks[0])
-        elif size > FLUSH_BYTES:
-            self._transport.writelines(chunks)  # without a copy
+        if size > FLUSH_BYTES and len(chunks) > 1:
+            transport.writelines(chunks)  # without a copy
         else:
-            self._transport.write(b"".join(chunks))
+            transport.write(b"".join(chunks))
 
     def write_eof(self) -> None:
         self.flush()

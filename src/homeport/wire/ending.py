@@ -53,10 +53,10 @@ class Ending(ABC):
         self.feed(body)
 
     def _stopped(self, at: int, data: bytes, pattern: re.Pattern[bytes]) -> None:
-        """Takes the last value that is a word; ``at`` is where the last of all stands."""
+        """Takes the last value that is a word; ``at`` is where the last one of any kind stands."""
         if found := pattern.match(data, at):
             self.stop_reason = found[1][:MAX_REASON].decode()
-        elif words := pattern.findall(data):  # some servers write "" for none
+        elif words := pattern.findall(data):  # null, or "", comes after it
             self.stop_reason = words[-1][:MAX_REASON].decode()
 
     def _take(self, body: bytes, kind: type["_Whole"]) -> None:
@@ -71,9 +71,8 @@ class _ChatEnding(Ending):
         if self._has_tools and b'"tool_calls"' in data:
             self.tool_calls += len(_NAME.findall(data))
         # Most chunks have the key, and null.
-        at = max(data.rfind(b'"finish_reason":"'), data.rfind(b'"finish_reason": "'))
-        if at >= 0:
-            self._stopped(at, data, _FINISH)
+        if b'"finish_reason":"' in data or b'"finish_reason": "' in data:
+            self._stopped(data.rfind(b'"finish_reason":'), data, _FINISH)
 
 
 class _MessagesEnding(Ending):
@@ -82,9 +81,8 @@ class _MessagesEnding(Ending):
     def feed(self, data: bytes) -> None:
         if self._has_tools and b'"tool_use"' in data:
             self.tool_calls += len(_TOOL_USE.findall(data))
-        at = max(data.rfind(b'"stop_reason":"'), data.rfind(b'"stop_reason": "'))
-        if at >= 0:
-            self._stopped(at, data, _STOP)
+        if b'"stop_reason":"' in data or b'"stop_reason": "' in data:
+            self._stopped(data.rfind(b'"stop_reason":'), data, _STOP)
 
     def take(self, body: bytes) -> None:
         if self._has_tools:
