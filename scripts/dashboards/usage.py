@@ -5,6 +5,7 @@ A variable's ``everything`` is the column itself: ``model IN (model)`` holds for
 
 from typing import Final
 
+from homeport.store import sql
 from scripts.dashboards.grafana import (
     DATABASE,
     Dashboard,
@@ -36,7 +37,7 @@ count(*) AS "Requests",
   sum(cached_tokens)::float / nullif(sum(prompt_tokens), 0) AS "From cache",
   coalesce(sum(completion_tokens), 0)::bigint AS "Answer tokens",
   percentile_cont(0.5) WITHIN GROUP (ORDER BY first_token_s) AS "First token, half within",
-  avg(tokens_per_s) AS "Speed\""""
+  {sql.SPEED} AS "Speed\""""
 UNITS: Final = {
     "From cache": "percentunit",
     "First token, half within": "s",
@@ -44,7 +45,8 @@ UNITS: Final = {
 }
 COUNTS_SAY: Final = (
     "Failed: ended with an error, clients that left not counted. From cache: share of the prompts' "
-    "tokens that the engine did not have to read. First token and speed: of streamed answers."
+    "tokens that the engine did not have to read. First token and speed: of streamed answers; the "
+    "speed is all their tokens by all their time."
 )
 
 
@@ -83,8 +85,9 @@ SELECT $__timeGroupAlias(at, '1d'), {CLIENT} AS metric,
 GROUP BY 1, 2 ORDER BY 1"""
 
 SPEED: Final = f"""\
-SELECT $__timeGroupAlias(at, $__interval), model AS metric, avg(tokens_per_s) AS "speed"
-{FROM} AND tokens_per_s IS NOT NULL
+SELECT $__timeGroupAlias(at, $__interval), model AS metric,
+  {sql.SPEED} AS "speed"
+{FROM} AND {sql.HAS_SPEED}
 GROUP BY 1, 2 ORDER BY 1"""
 
 ERRORS: Final = f"""\
@@ -96,7 +99,8 @@ REQUEST: Final = f"""\
 SELECT at AS "When", model AS "Model", {KEY} AS "Key", {CLIENT} AS "Client",
   duration_s AS "Took", waited_s AS "Waited", first_token_s AS "First token",
   prompt_tokens AS "Prompt tokens", cached_tokens AS "Cached", completion_tokens AS "Answer tokens",
-  tokens_per_s AS "Speed", coalesce(error, stop_reason) AS "Ended with", request_id AS "Request"
+  CASE WHEN {sql.HAS_SPEED} THEN tokens_per_s END AS "Speed",
+  coalesce(error, stop_reason) AS "Ended with", request_id AS "Request"
 {FROM}"""
 REQUEST_UNITS: Final = {
     "Took": "s",

@@ -69,6 +69,22 @@ def test_as_json(home: Path) -> None:
     ]
 
 
+def test_json_says_what_was_measured(home: Path) -> None:
+    """Not sixteen digits, which are those of a division; and no speed of what came in one burst."""
+    store = SqliteStore(home / "state" / "usage.db")
+    store.open()
+    now_us = time.time_ns() // 1000
+    for number, (model, took_s) in enumerate([("slow", 0.7), ("slow", 1.4), ("burst", 0.0003)]):
+        times = {"first_token_s": 1 / 3, "duration_s": 1 / 3 + took_s, "waited_s": 1 / 7}
+        used = {"completion_tokens": 10, "tokens_per_s": 10 / took_s, "prompt_tokens": 10 - number}
+        store.append([record(number, at_us=now_us - number, model=model, **times, **used)])
+    store.close()
+    slow, burst = json.loads(usage("--json").stdout)
+    shown = [(e["tokens_per_s"], e["first_token_s"], e["waited_s"]) for e in (slow, burst)]
+    assert shown == [(9.5, 0.333, 0.286), (None, 0.333, 0.143)]
+    assert usage().stdout.splitlines()[-1].split()[-2] == "-"
+
+
 def test_days_are_in_order(home: Path) -> None:
     fill(home)
     days = [each["name"] for each in json.loads(usage("--json", "--by", "day").stdout)]

@@ -110,6 +110,14 @@ def test_a_stream() -> None:
     }
 
 
+def test_an_answer_that_came_at_once_has_no_speed() -> None:
+    of = outcome(usage=Usage(100, 30, 60))
+    of.first_sent = time.monotonic()
+    found = record_of(http(), call(), instance(), of, SESSION)
+    assert (found.completion_tokens, found.tokens_per_s) == (30, None)
+    assert found.first_token_s == near(4.0)
+
+
 def test_nothing_is_known_of_it() -> None:
     """A whole answer, that nobody has looked through, of a request without a session."""
     found = record_of(

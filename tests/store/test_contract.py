@@ -7,11 +7,12 @@ has it.
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import pytest
 
 from homeport.store import migrate
-from homeport.store.base import Filter, RefusedError, StoreError
+from homeport.store.base import Filter, RefusedError, StoreError, UsageRecord
 from tests.store.conftest import Database
 from tests.store.records import DAY_US, NOON_US, capture, record
 
@@ -21,8 +22,8 @@ def test_all_fields_are_counted(database: Database) -> None:
     store.append(
         [
             record(1, prompt_tokens=100, cached_tokens=60, completion_tokens=10, waited_s=0.5),
-            record(2, prompt_tokens=1, completion_tokens=2, first_token_s=0.25, tokens_per_s=10.0),
-            record(3, error="left", status=200, first_token_s=0.75, tokens_per_s=30.0),
+            record(2, prompt_tokens=1, completion_tokens=2, first_token_s=0.25),
+            record(3, error="left", status=200, first_token_s=0.75),
             record(4, error="upstream", status=502),
             record(5, model="other"),
         ]
@@ -32,8 +33,32 @@ def test_all_fields_are_counted(database: Database) -> None:
     assert (other.first_token_s, other.tokens_per_s, other.prompt_tokens) == (None, None, 0)
     assert (qwen.name, qwen.requests, qwen.failed, qwen.left) == ("qwen", 4, 1, 1)
     assert (qwen.prompt_tokens, qwen.cached_tokens, qwen.completion_tokens) == (101, 60, 12)
-    assert (qwen.first_token_s, qwen.tokens_per_s, qwen.waited_s) == (0.5, 20.0, 0.5)
+    assert (qwen.first_token_s, qwen.tokens_per_s, qwen.waited_s) == (0.5, None, 0.5)
     assert qwen.last_us == record(4).at_us
+
+
+def test_a_speed_is_of_all_tokens_and_all_time(database: Database) -> None:
+    """A short answer counts as much as it is long; one that came at once has no speed, also where an
+    older homeport has written one down."""
+    store = database.store()
+
+    def answer(number: int, tokens: int, took_s: float, *, by: str) -> UsageRecord:
+        speed = tokens / took_s
+        times: dict[str, Any] = {"first_token_s": 0.5, "duration_s": 0.5 + took_s, "tokens_per_s": speed}
+        return record(number, client=by, completion_tokens=tokens, **times)
+
+    store.append(
+        [
+            answer(1, 900, 30.0, by="codex"),
+            answer(2, 100, 1.25, by="codex"),
+            answer(3, 25, 1 / 4096, by="codex"),
+            record(4, client="codex", completion_tokens=5000, duration_s=3.0),
+            answer(5, 25, 1 / 4096, by="curl"),
+        ]
+    )
+    codex, curl = store.query(Filter(by="client"))
+    assert codex.tokens_per_s == pytest.approx(1000 / 31.25)
+    assert (curl.tokens_per_s, curl.completion_tokens) == (None, 25)
 
 
 def test_nothing_is_kept_yet(database: Database) -> None:

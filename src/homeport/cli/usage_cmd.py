@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 import click
+import msgspec
 
 from homeport.cli import output, table
 from homeport.cli.table import Column
@@ -63,7 +64,7 @@ def usage(
 
     FAILED requests ended with an error; of those that LEFT the client did not wait for the end. CACHED
     is the part of the prompts that the engine had in its cache. FIRST is the average time to the first
-    token, TOK/S the average speed after it, both of streams.
+    token, TOK/S the speed after it (all tokens by all the time), both of streams.
     """
     since_s = _seconds(since)
     stack = None if file or os.environ.get(STORE) else reached.gateway(os.environ)
@@ -108,7 +109,7 @@ def _tell(store: Store, wanted: Filter, *, as_json: bool) -> None:
     if wanted.by != "day":
         found.sort(key=tokens, reverse=True)
     if as_json:
-        output.data_json(found)
+        output.data_json([rounded(each) for each in found])
         return
     if not found:
         output.say("no requests since then")
@@ -142,6 +143,18 @@ def _tell_captures(found: Sequence[Capture], *, as_json: bool) -> None:
 
 def tokens(each: Aggregate) -> int:
     return each.prompt_tokens + each.completion_tokens
+
+
+def rounded(each: Aggregate) -> Aggregate:
+    """With times to the millisecond and the speed to a tenth: the rest of what a division has given
+    was never measured."""
+    first_s, speed = each.first_token_s, each.tokens_per_s
+    return msgspec.structs.replace(
+        each,
+        first_token_s=None if first_s is None else round(first_s, 3),
+        tokens_per_s=None if speed is None else round(speed, 1),
+        waited_s=round(each.waited_s, 3),
+    )
 
 
 def cells(each: Aggregate) -> list[str]:

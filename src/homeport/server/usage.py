@@ -16,7 +16,7 @@ from homeport.server.calls import Call
 from homeport.server.http import Http
 from homeport.server.metrics import Outcome
 from homeport.settings import CaptureSettings
-from homeport.store.base import MAX_TEXT, Capture, UsageRecord
+from homeport.store.base import LEAST_SPEED_S, MAX_TEXT, Capture, UsageRecord
 from homeport.store.capture import CaptureRules, Heard, capture_of
 from homeport.store.recorder import Recorder
 from homeport.wire import faults
@@ -85,8 +85,9 @@ def record_of(
     first_token_s = tokens_per_s = None
     if outcome.first_sent is not None:
         first_token_s = outcome.first_sent - outcome.began
-        if usage is not None and usage.completion_tokens > 1 and duration_s > first_token_s:
-            tokens_per_s = usage.completion_tokens / (duration_s - first_token_s)
+        answered_s = duration_s - first_token_s
+        if usage is not None and usage.completion_tokens > 1 and answered_s >= LEAST_SPEED_S:
+            tokens_per_s = usage.completion_tokens / answered_s
     ending, endpoint = outcome.ending, instance.endpoint
     # By position: Python makes a dict for a call with so many names, which takes longer than all else.
     return UsageRecord(

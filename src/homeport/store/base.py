@@ -20,6 +20,10 @@ from homeport.errors import HomeportError
 
 MAX_TEXT: Final = 200
 """Names that a client sends are cut there."""
+LEAST_SPEED_S: Final = 0.1
+"""From the first token to the end; an answer whose tokens came in less has no speed. Three tokens at 30
+a second take that long: what is faster came as one burst (a short answer, one that somebody on the way
+has put together), and its time is that of a write to a socket."""
 
 
 class StoreError(HomeportError):
@@ -68,7 +72,7 @@ class UsageRecord(msgspec.Struct, frozen=True, gc=False):
     first_token_s: float | None = None
     """From its coming; streams only, as is the next."""
     tokens_per_s: float | None = None
-    """After the first token."""
+    """After the first token; None where all came within ``LEAST_SPEED_S``."""
     status: int = 0
     """0 for a client that left before there was one."""
     stop_reason: str | None = None
@@ -105,7 +109,8 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Aggregate(msgspec.Struct, frozen=True, kw_only=True):
-    """All records of one name. Averages are over the requests that have the number."""
+    """All records of one name. The times are averages over the requests that have the number; the
+    speed is all tokens of the answers that have one, by all their time."""
 
     name: str
     requests: int

@@ -2,12 +2,20 @@
 
 from typing import Final, NamedTuple
 
-from homeport.store.base import By, Capture, Filter, UsageRecord
+from homeport.store.base import LEAST_SPEED_S, By, Capture, Filter, UsageRecord
 
 USAGE: Final = "homeport_usage"
 CAPTURE: Final = "homeport_capture"
 FIELDS: Final = UsageRecord.__struct_fields__
 CAPTURE_FIELDS: Final = Capture.__struct_fields__
+
+HAS_SPEED: Final = f"tokens_per_s IS NOT NULL AND duration_s - first_token_s >= {LEAST_SPEED_S}"
+SPEED: Final = (
+    f"sum(completion_tokens) FILTER (WHERE {HAS_SPEED})\n"
+    f"    / sum(duration_s - first_token_s) FILTER (WHERE {HAS_SPEED})"
+)
+"""Of many answers. Not the average of their speeds: there an answer of three tokens would count as much
+as one of three thousand."""
 
 
 class Spelling(NamedTuple):
@@ -46,7 +54,7 @@ def aggregates(wanted: Filter, spelling: Spelling) -> tuple[str, list[int]]:
                CAST(coalesce(sum(cached_tokens), 0) AS bigint),
                CAST(coalesce(sum(completion_tokens), 0) AS bigint),
                avg(first_token_s),
-               avg(tokens_per_s),
+               {SPEED},
                coalesce(sum(waited_s), 0.0),
                {spelling.last_us}
         FROM {USAGE} WHERE {" AND ".join(where)} GROUP BY 1 ORDER BY 1"""
