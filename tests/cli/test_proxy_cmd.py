@@ -11,8 +11,11 @@ from pathlib import Path
 
 import pytest
 
+import homeport.demo
 from tests.stack.installing.test_install import User
 from tests.support.stack import until
+
+DEMO = Path(homeport.demo.__file__).with_name("demo.gguf")
 
 
 @pytest.fixture
@@ -66,11 +69,8 @@ def test_so_it_is_where_the_stack_has_a_master_key(user: User) -> None:
 def test_records_that_wait_on_disk_are_a_warning_with_the_next_step(user: User) -> None:
     database = user.folder / "usage.db"
     database.mkdir()  # no database can be opened there
-    config = {
-        "discover": False,
-        "models": {"m": {"upstream": "http://127.0.0.1:1"}},
-        "store": {"url": str(database)},
-    }
+    models = {"m": {"upstream": "http://127.0.0.1:1"}, "other": {"path": str(DEMO)}}
+    config = {"discover": False, "models": models, "store": {"url": str(database)}}
     (user.home / "config.yaml").write_text(json.dumps(config))
     port, _ = started(user)
 
@@ -94,11 +94,28 @@ def test_records_that_wait_on_disk_are_a_warning_with_the_next_step(user: User) 
     (check,) = json.loads(user.run("proxy", "health", "--json").stdout)["checks"]
     (member,) = json.loads(user.run("proxy", "status", "--json").stdout)["members"]
     assert check["is_healthy"]
-    assert check["warning"] == member["warning"]
-    assert check["warning"]["what"] == waiting
+    assert check["warnings"] == member["warnings"]
+    assert [each["what"] for each in check["warnings"]] == [waiting]
 
     database.rmdir()
     until(lambda: not warning("health"), "it is there, and has the record")
+
+
+def test_a_model_that_cannot_load_is_told_by_start_too(user: User) -> None:
+    """The gateway is healthy, and a model may come later: that is no exit status."""
+    broken = user.folder / "broken.gguf"
+    broken.write_bytes(b"GGUF" + bytes(5000))
+    config = {"discover": False, "models": {"it": {"path": str(broken)}}}
+    (user.home / "config.yaml").write_text(json.dumps(config))
+    what = "no model can answer now: it backoff"
+    for verb in ("start", "start", "health", "status"):  # the second one finds it running
+        done = user.run("proxy", verb, "--local")
+        assert done.returncode == 0
+        assert f"warning: {what}\n  hint: `homeport ps` says why" in done.stderr
+    told = json.loads(user.run("proxy", "restart", "--local", "--json").stdout)
+    assert [each["what"] for each in told["warnings"]] == [what]
+    assert "`homeport logs it`" in told["warnings"][0]["hint"]
+    assert "it: did not start" in user.run("ps").stderr, "as the hint says"
 
 
 def ask(port: int) -> int:

@@ -115,7 +115,7 @@ def status(local: bool, as_json: bool) -> None:
 def health(local: bool, as_json: bool) -> None:
     """Ask each part whether it is healthy; the exit code is 1 when one is not.
 
-    That the database takes no usage records is a warning: requests are served all the same.
+    That no model can answer, or the database takes no usage records, is a warning, and 0.
     """
     found = _chosen(local).health()
     if as_json:
@@ -161,10 +161,10 @@ def _chosen(local: bool, *, says_why: bool = False) -> Proxy:
     return found
 
 
-def _warn(found: Sequence[Member | Check]) -> None:
+def _warn(found: Sequence[Member | Check | Started]) -> None:
     for each in found:
-        if each.warning is not None:
-            output.warning(each.warning.what, hint=each.warning.hint)
+        for warning in each.warnings:
+            output.warning(warning.what, hint=warning.hint)
 
 
 def _tell(proxy: Proxy, started: Started, as_json: bool) -> None:
@@ -175,6 +175,7 @@ def _tell(proxy: Proxy, started: Started, as_json: bool) -> None:
                 "url": started.url,
                 "was_running": started.was_running,
                 "without": started.without,
+                "warnings": started.warnings,
             }
         )
         return
@@ -185,6 +186,7 @@ def _tell(proxy: Proxy, started: Started, as_json: bool) -> None:
         f"  OpenAI SDKs:  OPENAI_BASE_URL={started.url}/v1 OPENAI_API_KEY=KEY\n"
         f"{KEY_IS[proxy.kind]}"
     )
+    _warn([started])
 
 
 _IN_FILE = "  KEY is HOMEPORT_MASTER_KEY of services/.env"

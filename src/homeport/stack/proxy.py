@@ -37,6 +37,14 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     """With everything in the log."""
 
 
+class Warned(msgspec.Struct, frozen=True, kw_only=True):
+    """It is healthy, and somebody should look all the same."""
+
+    what: str
+    hint: str
+    """The next step."""
+
+
 class Started(msgspec.Struct, frozen=True, kw_only=True):
     """It runs, and is healthy."""
 
@@ -46,14 +54,7 @@ class Started(msgspec.Struct, frozen=True, kw_only=True):
     """It ran already, as it was wanted."""
     without: tuple[str, ...] = ()
     """Members that are wanted and not needed, and cannot be had."""
-
-
-class Warned(msgspec.Struct, frozen=True, kw_only=True):
-    """It is healthy, and somebody should look all the same."""
-
-    what: str
-    hint: str
-    """The next step."""
+    warnings: tuple[Warned, ...] = ()
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,7 +70,7 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     """Where it is reached on this machine: ``127.0.0.1:11899``."""
     detail: str = ""
     """What else is to be known: a pid, a profile, why it died."""
-    warning: Warned | None = None
+    warnings: tuple[Warned, ...] = ()
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,7 +90,7 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     is_healthy: bool
     why: str = ""
     """Why not; for one that is healthy whatever is worth a word."""
-    warning: Warned | None = None
+    warnings: tuple[Warned, ...] = ()
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):

@@ -119,10 +119,10 @@ def test_a_database_that_takes_nothing_is_a_warning(home: Home) -> None:
     config = json.loads(home.config.read_text())
     home.config.write_text(json.dumps({**config, "store": {"url": str(home.folder)}}))
     home.start()
-    (check,) = until(lambda: [c for c in home.unit().health().checks if c.warning], "it was tried")
+    (check,) = until(lambda: [c for c in home.unit().health().checks if c.warnings], "it was tried")
     assert check.is_healthy
     (gateway,) = home.unit().status().members
-    assert (gateway.health, gateway.warning) == ("healthy", check.warning)
+    assert (gateway.health, gateway.warnings) == ("healthy", check.warnings)
 
 
 def test_the_unit_says_what_systemd_has_to_know(home: Home) -> None:

@@ -100,7 +100,7 @@ def as_wanted(pid: int, url: str | None, runs: Run, wanted: Run) -> Started:
             f"homeport runs already (pid {pid}), but is not healthy: {why}",
             hint="`homeport proxy logs` shows what it says; `homeport proxy restart`",
         )
-    return Started(url=url, was_running=True)
+    return Started(url=url, was_running=True, warnings=answers.ready(url).warnings)
 
 
 def until_ended(

@@ -130,10 +130,11 @@ class Background:
             raise
         if record is not None:
             self._write(msgspec.structs.replace(record, url=url))
-        if states := answers.ready(url).in_words:
-            tell(f"models: {', '.join(states)}")
+        found = answers.settled(url)
+        if found.in_words:
+            tell(f"models: {', '.join(found.in_words)}")
         process.returncode = 0  # it goes on without us, and nobody shall warn of that
-        return Started(url=url, was_running=False)
+        return Started(url=url, was_running=False, warnings=found.warnings)
 
     def _noted(self, pid: int, run: Run) -> Record | None:
         """None when it has ended already."""
@@ -241,7 +242,7 @@ class Background:
             since=record.started_at,
             ports=(url.partition("//")[2],) if url else (),
             detail=", ".join(filter(None, (f"pid {pid}", *record.run.details, why))),
-            warning=answers.ready(url).warning if url and not why else None,
+            warnings=answers.ready(url).warnings if url and not why else (),
         )
 
     def _epitaph(self, fate: str, pid: int) -> str:

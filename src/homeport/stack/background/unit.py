@@ -176,9 +176,10 @@ class Unit:
         except BaseException:  # Ctrl-C too: what was begun is taken back
             self._take_away()
             raise
-        if states := answers.ready(url).in_words:
-            tell(f"models: {', '.join(states)}")
-        return Started(url=url, was_running=False)
+        found = answers.settled(url)
+        if found.in_words:
+            tell(f"models: {', '.join(found.in_words)}")
+        return Started(url=url, was_running=False, warnings=found.warnings)
 
     def _why_ended(self) -> StackError | None:
         seen = self._seen()
@@ -258,7 +259,7 @@ class Unit:
             since=_time(seen.entered_us) if state == "running" else None,
             ports=(url.partition("//")[2],) if url else (),
             detail=", ".join(filter(None, (*details, why))),
-            warning=answers.ready(url).warning if url and not why else None,
+            warnings=answers.ready(url).warnings if url and not why else (),
         )
 
     def health(self) -> Health:

@@ -12,7 +12,7 @@ names. A start that only waits for health any more lets a stop in, and ends when
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from typing import Final
 
@@ -197,7 +197,7 @@ class Compose:
         if litellm_file.SERVICE in names:
             self._configure_litellm(there, env)
         if all(there.get(name) and there[name].is_up for name in names):
-            return Started(url=self._url(), was_running=True, without=tuple(without))
+            return self._started(answers.ready, without, was_running=True)
         self._check_ports(services, there)
         rise = Rise(self._docker, self._containers, names, there.values())
         try:
@@ -210,7 +210,14 @@ class Compose:
             raise
         except StackError as error:
             raise rise.given_up(error) from None
-        return Started(url=self._url(), was_running=False, without=tuple(without))
+        return self._started(answers.settled, without, was_running=False)
+
+    def _started(
+        self, asked: Callable[[str], answers.Ready], without: list[str], *, was_running: bool
+    ) -> Started:
+        url = self._url()
+        warnings = asked(url).warnings if url else ()
+        return Started(url=url, was_running=was_running, without=tuple(without), warnings=warnings)
 
     def _can_have_image(self, service: Service, tell: Tell) -> bool:
         """Of one that is not needed: what cannot be had does not keep the others away."""
@@ -318,7 +325,7 @@ class Compose:
         if GATEWAY not in there:
             members.insert(0, Member(name=GATEWAY, state="stopped"))
         elif urls := there[GATEWAY].urls:
-            members[0] = replace(members[0], warning=answers.ready(urls[0]).warning)
+            members[0] = replace(members[0], warnings=answers.ready(urls[0]).warnings)
         return Status(kind=self.kind, members=tuple(members))
 
     def health(self) -> Health:
