@@ -101,6 +101,45 @@ def test_captures(home: Path) -> None:
     assert json.loads(usage("--captured", "--session", "s2", "--json").stdout) == []
 
 
+def test_of_one_session(home: Path) -> None:
+    """Not everything, as if nobody had asked."""
+    fill(home)
+    store = SqliteStore(home / "state" / "usage.db")
+    store.open()
+    store.append([record(9, at_us=time.time_ns() // 1000, model="mine", session="0199f3")])
+    store.close()
+    found = json.loads(usage("--session", "0199f3", "--json").stdout)
+    assert [(each["name"], each["requests"]) for each in found] == [("mine", 1)]
+    nothing = usage("--session", "0199")
+    assert (nothing.stdout, nothing.exit_code) == ("", 0)
+    assert "no requests of session '0199'" in nothing.stderr
+
+
+def test_a_mistake_elsewhere_in_the_configuration(home: Path) -> None:
+    """Usage needs the store's settings; what else is wrong is told, and is no reason to show none."""
+    fill(home)
+    (home / "state/usage.db").rename(home / "other.db")
+    for stray in (home / "state").iterdir():
+        stray.unlink()
+    config = home / "config.yaml"
+    config.write_text("serve: {port: 1}\nstore: {url: other.db}\nmodels: {m: {ctx: x}}\n")
+    found = usage("--json")
+    assert found.exit_code == 0
+    assert {each["name"] for each in json.loads(found.stdout)} == {"qwen", "gpt", "old"}
+    assert f"warning: {config}:1: serve: unknown key" in found.stderr
+    assert "2 more" in found.stderr
+    assert "homeport config check" in found.stderr
+
+
+@pytest.mark.parametrize("text", ["store: {ulr: x}", "a: [", "- a", "store: {url: 'http://x'}"])
+def test_a_mistake_in_the_store_s_own_settings(home: Path, text: str) -> None:
+    """Then nobody knows which database is meant."""
+    fill(home)
+    (home / "config.yaml").write_text(text)
+    found = usage()
+    assert (found.exit_code, found.stdout) == (2, "")
+
+
 def test_nothing_yet(home: Path) -> None:
     result = usage()
     assert (result.exit_code, result.stdout) == (0, "")

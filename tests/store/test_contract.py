@@ -43,9 +43,9 @@ def test_a_speed_is_of_all_tokens_and_all_time(database: Database) -> None:
     store = database.store()
 
     def answer(number: int, tokens: int, took_s: float, *, by: str) -> UsageRecord:
+        times: dict[str, Any] = {"first_token_s": 0.5, "duration_s": 0.5 + took_s}
         speed = tokens / took_s
-        times: dict[str, Any] = {"first_token_s": 0.5, "duration_s": 0.5 + took_s, "tokens_per_s": speed}
-        return record(number, client=by, completion_tokens=tokens, **times)
+        return record(number, client=by, completion_tokens=tokens, tokens_per_s=speed, **times)
 
     store.append(
         [
@@ -119,6 +119,14 @@ def test_from_and_until(database: Database) -> None:
     store.append([record(number) for number in range(10)])
     wanted = Filter(since_us=record(3).at_us, until_us=record(7).at_us)
     assert store.query(wanted)[0].requests == 4
+
+
+def test_of_one_session(database: Database) -> None:
+    store = database.store()
+    store.append([record(n, session=("s1", "s2", "")[n % 3], model=str(n % 2)) for n in range(12)])
+    found = store.query(Filter(session="s1", since_us=record(1).at_us))
+    assert [(each.name, each.requests) for each in found] == [("0", 1), ("1", 2)]
+    assert store.query(Filter(session="'")) == []
 
 
 def test_what_is_old_goes(database: Database) -> None:

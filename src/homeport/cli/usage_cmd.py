@@ -55,7 +55,7 @@ COLUMNS: Final = (
 )
 @click.option("--since", default="7d", show_default=True, help="How far back: 90s, 12h, 7d.")
 @click.option("--captured", is_flag=True, help="The latest captures instead, with what was said.")
-@click.option("--session", help="With --captured: of this session only.")
+@click.option("--session", metavar="ID", help="Of this session only.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON on stdout.")
 def usage(
     file: Path | None, by: By, since: str, captured: bool, session: str | None, as_json: bool
@@ -73,7 +73,9 @@ def usage(
         words = ["usage", "--by", by, "--since", since, *["--captured"] * captured]
         words += [*["--session", session or ""] * (session is not None), *["--json"] * as_json]
         raise SystemExit(reached.run(stack, words, has_terminal=output.width() is not None))
-    settings = load.settings(file, os.environ).store
+    settings, wrong = load.store(file, os.environ)
+    if wrong is not None:
+        _warn(wrong)
     state_home = load.state_home(os.environ)
     store = store_for(settings.url, state_home)
     is_new = (
@@ -94,14 +96,24 @@ def usage(
     try:
         store.open()
         if captured:
-            _tell_captures(store.captures(session=session), as_json=as_json)
+            _tell_captures(store.captures(session=session), session, as_json=as_json)
         else:
-            _tell(store, Filter(by=by, since_us=since_us), as_json=as_json)
+            _tell(store, Filter(by=by, session=session, since_us=since_us), as_json=as_json)
     except StoreError as error:
         output.error(str(error), hint="records wait on disk until the database is back")
         raise SystemExit(1) from None
     finally:
         store.close()
+
+
+def _warn(wrong: ConfigError) -> None:
+    """Of what is wrong in the configuration beside the store's settings, the first."""
+    message = ": ".join(filter(None, (wrong.where, wrong.key, wrong.message)))
+    more = len(getattr(wrong, "errors", (wrong,))) - 1
+    output.warning(
+        f"{message} (and {more} more)" if more else message,
+        hint="this is no matter for usage; `homeport config check` says what is to be done",
+    )
 
 
 def _tell(store: Store, wanted: Filter, *, as_json: bool) -> None:
@@ -112,7 +124,8 @@ def _tell(store: Store, wanted: Filter, *, as_json: bool) -> None:
         output.data_json([rounded(each) for each in found])
         return
     if not found:
-        output.say("no requests since then")
+        of = "" if wanted.session is None else f" of session '{wanted.session}'"
+        output.say(f"no requests{of} since then")
         return
     columns = (Column(wanted.by.upper()), *COLUMNS)
     most = max(map(tokens, found))
@@ -128,12 +141,15 @@ def _tell(store: Store, wanted: Filter, *, as_json: bool) -> None:
         output.say(f"\n{BARS[0]} cached prompt  {BARS[1]} prompt read  {BARS[2]} answer, in tokens")
 
 
-def _tell_captures(found: Sequence[Capture], *, as_json: bool) -> None:
+def _tell_captures(found: Sequence[Capture], session: str | None, *, as_json: bool) -> None:
     if as_json:
         output.data_json(found)
         return
     if not found:
-        output.say("nothing has been captured; store.capture in the configuration says what is")
+        of = "" if session is None else f" of session '{session}'"
+        output.say(
+            f"nothing has been captured{of}; store.capture in the configuration says what is"
+        )
     for each in found:
         at = datetime.fromtimestamp(each.at_us / 1_000_000, UTC).isoformat(timespec="seconds")
         output.data(f"{at}  {each.request_id}  {each.model}  {each.session}".rstrip())

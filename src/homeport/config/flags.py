@@ -78,7 +78,7 @@ def over(base: Settings, flags: Overrides, place: values.Place) -> Settings:
     master_keys = [check.variable(name, values.key) for name in MASTER_KEYS]
     metrics_token = check.variable("HOMEPORT_METRICS_TOKEN", values.key)
     more_hosts = check.listed("HOMEPORT_ALLOWED_HOSTS", values.host)
-    store = _store(base.store, check)
+    kept = _store(base.store, check)
     litellm = _litellm(flags, base, check)
     flagged = _flagged_models(flags, check)
     models = _models(flagged, base.models)
@@ -103,9 +103,17 @@ def over(base: Settings, flags: Overrides, place: values.Place) -> Settings:
         default_model=default or (flagged[0].id if flagged else base.default_model),
         autocomplete_model=autocomplete or base.autocomplete_model,
         strict_models=_or(flags.strict_models, base.strict_models),
-        store=store,
+        store=kept,
         upstreams=upstreams,
     )
+
+
+def store(said: StoreSettings, place: values.Place) -> StoreSettings:
+    """The store's settings with what the environment says instead. Raises ``CollectedConfigError``."""
+    check = _Checks(place)
+    found = _store(said, check)
+    check.raise_any()
+    return found
 
 
 def _store(said: StoreSettings, check: "_Checks") -> StoreSettings:

@@ -22,7 +22,7 @@ from homeport.config.problems import CollectedConfigError, Problems
 from homeport.engines import defaults
 from homeport.errors import ConfigError
 from homeport.facts import EngineName
-from homeport.settings import Settings
+from homeport.settings import Settings, StoreSettings
 
 NO_FLAGS: Final = Overrides()
 Exists = Callable[[str], bool]
@@ -156,6 +156,28 @@ def settings(
     if problem := rules.litellm_problem(merged) or rules.token_problem(merged.server):
         raise problem
     return merged
+
+
+def store(file: Path | None, env: Mapping[str, str]) -> tuple[StoreSettings, ConfigError | None]:
+    """Where usage is kept, and what else is wrong with the configuration, for a command that needs no
+    more of it. Raises ``ConfigError`` where it is the store's settings that are wrong, or where the
+    file cannot be read at all."""
+    try:
+        return settings(file, env).store, None
+    except ConfigError as error:
+        wrong = error
+    path, named = config_file(file, env)
+    place = _place(path.parent, env, _is_here)
+    data = _bytes_of(path) if named or path.exists() else b""
+    said: Mapping[str, object] = {}
+    if not litellm_compat.is_litellm(data):  # these have no store
+        problems = Problems(str(path))
+        said = nodes.decode(data, schema.ROOT, place, problems)
+        own = [each for each in problems.errors if each.key.split(".")[0] in ("", "store")]
+        if own:
+            raise CollectedConfigError(own)
+    found = msgspec.convert(said.get("store", {}), StoreSettings)
+    return flags.store(found, place), wrong
 
 
 def read(

@@ -104,6 +104,7 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     """Which records, and what they are put together by. Days are those of UTC."""
 
     by: By = "model"
+    session: str | None = None
     since_us: int = 0
     until_us: int | None = None
 

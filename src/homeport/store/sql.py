@@ -33,7 +33,7 @@ class Spelling(NamedTuple):
     """The day of a time, as text."""
 
 
-def aggregates(wanted: Filter, spelling: Spelling) -> tuple[str, list[int]]:
+def aggregates(wanted: Filter, spelling: Spelling) -> tuple[str, list[int | str]]:
     """The query, and the values that go into it; columns as ``Aggregate`` has them."""
     names: dict[By, str] = {
         "model": "model",
@@ -41,10 +41,14 @@ def aggregates(wanted: Filter, spelling: Spelling) -> tuple[str, list[int]]:
         "client": "client",
         "day": spelling.day,
     }
-    where, values = [f"{spelling.at} >= {spelling.instant}"], [wanted.since_us]
+    where = [f"{spelling.at} >= {spelling.instant}"]
+    values: list[int | str] = [wanted.since_us]
     if wanted.until_us is not None:
         where.append(f"{spelling.at} < {spelling.instant}")
         values.append(wanted.until_us)
+    if wanted.session is not None:
+        where.append(f"session = {spelling.mark}")
+        values.append(wanted.session)
     query = f"""
         SELECT {names[wanted.by]} AS name,
                count(*),
