@@ -170,7 +170,7 @@ async def test_a_request_whose_engine_dies_is_given_the_next_one(
 
 
 async def test_a_living_engine_is_not_lost(pids_file: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("homeport.runtime.fleet.LOST_S", 0.05)
+    monkeypatch.setattr("homeport.runtime.scheduled_lease.LOST_S", 0.05)
     async with engines(pids_file) as made:
         it = made.add("it")
         with it.lease() as lease:
