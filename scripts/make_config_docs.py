@@ -40,6 +40,8 @@ text of at most {FILE_BYTES // 1024} KiB.
 - `homeport config check [FILE]` shows every error at once, each with its line, its key and a hint,
   and ends with exit code 1 when there is one; `--json` for programs. It also tells what would start
   each model on this machine, and whether the model's files are right and its engine is installed.
+  Of a GGUF that means: it is one, all its parts are there, and none is cut off; its weights are not
+  read.
 - `homeport config schema` prints a JSON Schema, by which editors complete keys and mark mistakes.
 - `homeport config show` prints the settings in effect, with secrets hidden.
 

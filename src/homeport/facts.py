@@ -168,6 +168,8 @@ class ModelFiles(msgspec.Struct, frozen=True, kw_only=True):
     neighbours."""
     head: bytes = b""
     """The first bytes of the file, enough for a GGUF's metadata; of a folder: of its first GGUF."""
+    least_bytes: tuple[tuple[str, int], ...] = ()
+    """Of the GGUFs that llama.cpp would load, by their names: how long a whole one is at least."""
     config: Mapping[str, Any] | None = None
     """``config.json`` of a folder."""
     chat_template: str | None = None

@@ -124,6 +124,18 @@ def test_check_finds_what_cannot_be_started(home: Path) -> None:
     assert all(error["hint"] for error in json.loads(result.stdout)["errors"])
 
 
+def test_check_finds_a_download_that_broke_off(home: Path) -> None:
+    (home / "m.gguf").write_bytes(demo_model_path().read_bytes()[:3_000_000])
+    (home / "config.yaml").write_text("models:\n  m:\n    path: m.gguf\n")
+    result = run("check")
+    assert result.exit_code == 1
+    assert result.stderr == (
+        f"error: {home / 'config.yaml'}:3: models.m.path: "
+        "m.gguf is cut off: 3.0 of at least 4.2 MB\n"
+        "  hint: its download broke off: download it again\n"
+    )
+
+
 def test_check_goes_by_the_defaults_of_an_engine(home: Path) -> None:
     """A model whose engine nobody names gets them as well."""
     (home / "a.gguf").write_bytes(Path(demo_model_path()).read_bytes())

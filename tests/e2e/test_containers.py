@@ -26,6 +26,7 @@ from tests.e2e.raw_client import ask
 from tests.support.engine import PROGRAM
 from tests.support.fake_engine.script import DEFAULT_TEXT
 from tests.support.gateway import Gateway
+from tests.support.gguf import SHORTEST
 
 pytestmark = pytest.mark.docker
 
@@ -61,7 +62,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> str:
 @contextmanager
 def boxed(folder: Path, image: str, *args: str, wait_ready: bool = True) -> Iterator[Gateway]:
     model = folder / "boxed.gguf"
-    model.write_bytes(b"GGUF")
+    model.write_bytes(SHORTEST)
     settings: dict[str, Any] = {
         "path": str(model),
         "engine": "llamacpp",

@@ -23,6 +23,7 @@ from tests.e2e.dialects import ANTHROPIC, OPENAI
 from tests.e2e.raw_client import ask
 from tests.support.engine import PROGRAM, Answer, FakeEngine
 from tests.support.gateway import Gateway, free_port
+from tests.support.gguf import SHORTEST
 from tests.support.terminal import CTRL_C, Terminal
 
 WITHIN_S = 20.0
@@ -42,7 +43,7 @@ class Home:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.file = folder / "models.yaml"
-        (folder / "m.gguf").write_bytes(b"GGUF")
+        (folder / "m.gguf").write_bytes(SHORTEST)
 
     def engine_file(self, name: str, *options: str) -> Path:
         """An executable that is the fake engine."""

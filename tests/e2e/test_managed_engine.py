@@ -23,6 +23,7 @@ from tests.e2e.raw_client import SseEvent, ask, send
 from tests.support.engine import PROGRAM, Answer, FakeEngine
 from tests.support.fake_engine.script import DEFAULT_TEXT
 from tests.support.gateway import Gateway
+from tests.support.gguf import SHORTEST
 
 both_dialects = pytest.mark.parametrize("dialect", BOTH, ids=str)
 LOADING_S = 1.5
@@ -37,7 +38,7 @@ class Setup:
         self._folder = folder
         self.hello_file = folder / "hello.json"
         self.model = folder / "managed.gguf"
-        self.model.write_bytes(b"GGUF")
+        self.model.write_bytes(SHORTEST)
         self.binary = folder / "llama-server"
         words = [sys.executable, str(PROGRAM), "--hello-file", str(self.hello_file), *options]
         self.binary.write_text("#!/bin/sh\nexec " + " ".join(words) + ' "$@"\n')

@@ -6,7 +6,7 @@ import pytest
 
 from homeport.engines import llamacpp, starting
 from homeport.errors import ConfigError
-from homeport.facts import Command, Machine
+from homeport.facts import Command, Machine, ModelFiles
 from homeport.settings import ModelSettings
 
 MODEL = ModelSettings(id="m", path="models/m.gguf", engine="llamacpp")
@@ -79,3 +79,36 @@ def test_args_without_a_binary_are_refused() -> None:
 def test_a_model_without_a_path_is_refused() -> None:
     with pytest.raises(ConfigError, match="path"):
         command(ModelSettings(id="m", upstream="http://h/v1"), port=1)
+
+
+@pytest.mark.parametrize(
+    ("size", "least", "says"),
+    [
+        (3_000_000, 4_200_000, "m.gguf is cut off: 3.0 of at least 4.2 MB"),
+        (800_000, 4_200_000, "m.gguf is cut off: 800 kB of at least 4.2 MB"),
+        (4_199_999, 4_200_000, "m.gguf is cut off: 4199999 of at least 4200000 bytes"),
+    ],
+)
+def test_a_file_that_is_cut_off_is_not_started(size: int, least: int, says: str) -> None:
+    files = ModelFiles(
+        path="/models/m.gguf",
+        names=(("m.gguf", size),),
+        head=b"GGUF",
+        least_bytes=(("m.gguf", least),),
+    )
+    with pytest.raises(ConfigError, match=says) as raised:
+        starting.command(MODEL, files, Machine(), port=1, api_key=None)
+    assert "download it again" in raised.value.hint
+
+
+def test_a_projector_that_is_cut_off_matters_only_where_it_is_loaded() -> None:
+    files = ModelFiles(
+        path="/models/m.gguf",
+        names=(("m.gguf", 9), ("mmproj-m.gguf", 1)),
+        head=b"GGUF",
+        least_bytes=(("m.gguf", 9), ("mmproj-m.gguf", 2)),
+    )
+    with pytest.raises(ConfigError, match=r"mmproj-m\.gguf is cut off: 1 of at least 2 B"):
+        starting.command(MODEL, files, Machine(), port=1, api_key=None)
+    embeds = ModelSettings(id="m", path="models/m.gguf", engine="llamacpp", embeddings=True)
+    assert starting.command(embeds, files, Machine(), port=1, api_key=None)

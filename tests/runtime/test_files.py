@@ -14,6 +14,7 @@ from homeport.engines import gguf
 from homeport.errors import ConfigError
 from homeport.runtime import files
 from homeport.runtime.files import model_files
+from tests.support.gguf import Tensor, llama, with_tensors
 from tests.support.gguf import gguf as written
 
 
@@ -62,6 +63,31 @@ def test_a_gguf_that_is_another_one_by_now(tmp_path: Path) -> None:
         (tmp_path / "new").write_bytes(content)
         (tmp_path / "new").replace(path)
         assert model_files(str(path)).head == content
+
+
+def test_how_long_the_ggufs_are_at_least_that_are_loaded(tmp_path: Path) -> None:
+    """Each part of a split one, and the projector; what lies beside them is not looked at."""
+    whole = with_tensors(llama(), [Tensor(0, (8,), 32)])
+    names = ("m-00001-of-00002.gguf", "m-00002-of-00002.gguf", "mmproj-m.gguf", "other.gguf")
+    for name in names:
+        (tmp_path / name).write_bytes(whole)
+    (tmp_path / names[1]).write_bytes(whole[:-1])
+    found = model_files(str(tmp_path / names[0]))
+    assert found.least_bytes == tuple((name, len(whole)) for name in names[:3])
+    (tmp_path / names[3]).unlink()
+    assert model_files(str(tmp_path)).least_bytes == found.least_bytes
+
+
+def test_a_gguf_that_ends_before_its_tensors_begin(tmp_path: Path) -> None:
+    whole = with_tensors(llama(), [Tensor(0, (8,), 32)])
+    (tmp_path / "blob").write_bytes(whole[:100])  # called otherwise, as in Ollama's store
+    ((name, least),) = model_files(str(tmp_path / "blob")).least_bytes
+    assert (name, 100 < least < len(whole)) == ("blob", True)
+
+
+def test_nothing_is_known_of_what_is_no_gguf(tmp_path: Path) -> None:
+    (tmp_path / "m.gguf").write_bytes(b"PK\x03\x04" + bytes(99))
+    assert model_files(str(tmp_path / "m.gguf")).least_bytes == ()
 
 
 def test_a_folder(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from homeport.runtime.remote import RemoteInstance
 from homeport.settings import ModelSettings
 from tests.runtime.conftest import STUB as STUB_FILE
 from tests.runtime.conftest import Pids, fetch, stub_command, survivors, until
+from tests.support.gguf import SHORTEST
 
 STUB = ModelSettings(id="stub", path="stub.gguf")
 
@@ -307,7 +308,7 @@ async def test_a_bug_of_ours_leaves_nobody_waiting() -> None:
 
 
 async def test_a_system_llama_server_is_started_with_its_flags(tmp_path: Path) -> None:
-    (tmp_path / "m.gguf").write_bytes(b"GGUF\x03\x00\x00\x00")
+    (tmp_path / "m.gguf").write_bytes(SHORTEST)
     binary = tmp_path / "llama-server"
     binary.write_text(
         f"""#!{sys.executable}

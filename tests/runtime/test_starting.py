@@ -20,6 +20,7 @@ from homeport.runtime.starting import (
     python_of,
 )
 from homeport.settings import ModelSettings
+from tests.support.gguf import SHORTEST
 
 PLAIN = Machine()
 CUDA = Machine(gpus=(Gpu(total_bytes=1, free_bytes=1),))
@@ -28,7 +29,7 @@ CUDA = Machine(gpus=(Gpu(total_bytes=1, free_bytes=1),))
 @pytest.fixture
 def gguf(tmp_path: Path) -> ModelSettings:
     file = tmp_path / "m.gguf"
-    file.write_bytes(b"GGUF\x03\x00\x00\x00")
+    file.write_bytes(SHORTEST)
     return ModelSettings(id="m", path=str(file))
 
 
@@ -133,7 +134,7 @@ def test_what_is_wrong_is_said_with_its_key(gguf: ModelSettings, tmp_path: Path)
     Path(str(gguf.path)).write_bytes(b"PK\x03\x04")
     with pytest.raises(ConfigError, match="not a GGUF"):
         start(gguf)
-    Path(str(gguf.path)).write_bytes(b"GGUF")
+    Path(str(gguf.path)).write_bytes(SHORTEST)
     with pytest.raises(ConfigError, match="hint: set binary"):
         start(gguf, args=("--foo",))
 
@@ -187,10 +188,10 @@ def test_a_model_on_the_hub_is_started_from_the_cache(
     model = ModelSettings(id="org/it", hub="org/it:Q4_K_M")
     snapshot = tmp_path / "hub" / "models--org--it" / "snapshots" / ("a" * 40)
     snapshot.mkdir(parents=True)
-    (snapshot / "it-Q8_0.gguf").write_bytes(b"GGUF\x03\x00\x00\x00")
+    (snapshot / "it-Q8_0.gguf").write_bytes(SHORTEST)
     chosen = snapshot / "it-Q4_K_M.gguf"
     assert str(snapshot) not in " ".join(start(model, engine="llamacpp").argv)
-    chosen.write_bytes(b"GGUF\x03\x00\x00\x00")
+    chosen.write_bytes(SHORTEST)
     assert engine_of(model, PLAIN) == "llamacpp"
     argv = start(model).argv
     assert argv[0] == server

@@ -4,7 +4,7 @@ docs/gguf.md), not with the reader's tables."""
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 U32, I32, F32, BOOL, STRING, ARRAY, U64 = 4, 5, 6, 7, 8, 9, 10
@@ -34,6 +34,32 @@ def gguf(metadata: Mapping[str, Any], *, version: int = 3, tensors: int = 0) -> 
     """Whole numbers become U32, lists take the type of their first item."""
     pairs = b"".join(_text(key) + _typed(value) for key, value in metadata.items())
     return b"GGUF" + struct.pack("<IQQ", version, tensors, len(metadata)) + pairs
+
+
+SHORTEST = gguf({})
+"""A whole file in which there is nothing: for engines that do not look."""
+
+
+class Tensor(NamedTuple):
+    kind: int
+    shape: tuple[int, ...]
+    size_bytes: int
+
+
+def with_tensors(
+    metadata: Mapping[str, Any], tensors: Sequence[Tensor], *, alignment: int = 32
+) -> bytes:
+    """A whole file: each tensor begins aligned, and behind the last one there is no padding."""
+    table, data = b"", b""
+    for number, tensor in enumerate(tensors):
+        data += bytes(-len(data) % alignment)
+        shape = struct.pack(f"<I{len(tensor.shape)}Q", len(tensor.shape), *tensor.shape)
+        table += _text(f"t{number}") + shape + struct.pack("<IQ", tensor.kind, len(data))
+        data += b"\1" * tensor.size_bytes
+    if alignment != 32:
+        metadata = {**metadata, "general.alignment": alignment}
+    head = gguf(metadata, tensors=len(tensors)) + table
+    return head + (bytes(-len(head) % alignment) + data if data else b"")
 
 
 def llama(**changed: Any) -> dict[str, Any]:

@@ -21,6 +21,7 @@ import psutil
 
 from tests.support.engine import PROGRAM, FakeEngine
 from tests.support.gateway import Gateway
+from tests.support.gguf import SHORTEST
 
 APPEARS_WITHIN_S = 30.0
 
@@ -39,7 +40,7 @@ class OwnEngines:
         models: dict[str, Any] = {}
         for name, words in options.items():
             weights, binary = folder / f"{name}.gguf", folder / f"{name}-server"
-            weights.write_bytes(b"GGUF")
+            weights.write_bytes(SHORTEST)
             hello = ["--hello-file", str(self._hello(name))]
             command = " ".join([sys.executable, str(PROGRAM), *hello, *words])
             binary.write_text(f'#!/bin/sh\n{prelude}\nexec {command} "$@"\n')

@@ -1,7 +1,8 @@
 """What a GGUF file says of itself, read from its first bytes.
 
-A GGUF begins with a header, then the metadata, key by key, then the tensors (ggml, docs/gguf.md;
-versions 2 and 3 differ in nothing that is read here). What matters stands in a few small values; the
+A GGUF begins with a header, then the metadata, key by key, then a table of the tensors
+(``gguf_tensors``), then these (ggml, docs/gguf.md; versions 2 and 3 differ in nothing that is read
+here). What matters stands in a few small values; the
 vocabulary is a list of a hundred thousand strings among them, which is walked over and not kept.
 
 The file comes from anybody. So counts and lengths are checked against bounds before they are
@@ -16,6 +17,7 @@ from typing import Final
 
 import msgspec
 
+from homeport.engines import gguf_tensors
 from homeport.errors import ConfigError
 
 METADATA_BYTES: Final = 128 * 1024 * 1024
@@ -90,7 +92,10 @@ class GgufFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What the metadata says. None or empty: not said, or not reached (``missing_bytes``)."""
 
     missing_bytes: int | None = None
-    """At least so many bytes more are needed to read all of it; None when all was read."""
+    """At least so many bytes more are needed to read all of it, the table of the tensors too; None
+    when all was read."""
+    least_bytes: int | None = None
+    """A whole file is at least so long; None when that is not known."""
     version: int
     architecture: str | None = None
     type: str | None = None
@@ -174,20 +179,25 @@ def read(head: bytes) -> GgufFacts:
     found: dict[str, _Value] = {}
     version = 0
     try:
-        version, count, at = _header(head)
+        version, tensors, count, at = _header(head)
         for _ in range(count):
             key, value, at = _pair(head, at)
             found[key] = value
     except _EndError as end:
-        return _facts(version, found, end.missing)
-    return _facts(version, found, None)
+        return _facts(version, found, gguf_tensors.Table(missing_bytes=end.missing))
+    alignment = found.get("general.alignment", gguf_tensors.ALIGNMENT)
+    return _facts(
+        version,
+        found,
+        gguf_tensors.table(head, at, tensors, _number(alignment) or 0, limit=METADATA_BYTES),
+    )
 
 
 # --------------------------------------------------------------------------- bytes
 
 
-def _header(head: bytes) -> tuple[int, int, int]:
-    """Return the version, the number of keys, and where they begin."""
+def _header(head: bytes) -> tuple[int, int, int, int]:
+    """Return the version, the numbers of tensors and of keys, and where these begin."""
     magic = head[:4]
     if not b"GGUF".startswith(magic):
         raise _wrong("not a GGUF file")
@@ -196,10 +206,10 @@ def _header(head: bytes) -> tuple[int, int, int]:
         if int.from_bytes(head[4:8], "big") in (2, 3):
             raise _wrong("a GGUF file for big-endian machines")
         raise _wrong(f"GGUF version {version}; 2 and 3 can be read")
-    count = _u64(head, 16)  # 8: the number of tensors
+    tensors, count = _u64(head, 8), _u64(head, 16)
     if count > KEYS:
         raise _wrong(f"{count} metadata keys")
-    return version, count, 24
+    return version, tensors, count, 24
 
 
 def _pair(head: bytes, at: int) -> tuple[str, _Value, int]:
@@ -290,7 +300,7 @@ def _wrong(what: str) -> ConfigError:
 # --------------------------------------------------------------------------- facts
 
 
-def _facts(version: int, found: Mapping[str, _Value], missing: int | None) -> GgufFacts:
+def _facts(version: int, found: Mapping[str, _Value], table: gguf_tensors.Table) -> GgufFacts:
     architecture = _string(found.get("general.architecture"))
 
     def of(key: str) -> _Value | None:
@@ -299,7 +309,8 @@ def _facts(version: int, found: Mapping[str, _Value], missing: int | None) -> Gg
     pattern = of("attention.sliding_window_pattern")
     blocks = _number(of("block_count"), LAYERS)
     return GgufFacts(
-        missing_bytes=missing,
+        missing_bytes=table.missing_bytes,
+        least_bytes=table.least_bytes,
         version=version,
         architecture=architecture,
         type=_string(found.get("general.type")),

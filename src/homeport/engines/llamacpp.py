@@ -15,6 +15,7 @@ from typing import Any, Final
 from homeport.engines import weights
 from homeport.engines.answers import first_int, items, strings
 from homeport.engines.commands import Group, Image, Place, Start
+from homeport.engines.hub_files import in_words
 from homeport.errors import ConfigError
 from homeport.facts import EngineFacts, Machine, ModelFacts, ModelFiles
 from homeport.settings import ModelSettings
@@ -106,6 +107,7 @@ def _model(model: ModelSettings, files: ModelFiles | None, place: Place) -> Iter
     if files is None:
         yield ("--hf-repo" if model.hub else "-m"), place.model
         return
+    _check_whole(model, files)
     name = weights.gguf(files)
     if name is None:  # a file that is called otherwise, as in Ollama's store
         yield "-m", place.model
@@ -129,6 +131,30 @@ def _check_complete(model: ModelSettings, files: ModelFiles, parts: tuple[str, .
             key=f"models.{model.id}.path",
             hint="download the others into the same folder",
         )
+
+
+def _check_whole(model: ModelSettings, files: ModelFiles) -> None:
+    """llama.cpp would tell of the tensor that it misses, and again at each start."""
+    unused = {weights.projector(files)} if model.embeddings else set()
+    sizes = dict(files.names)
+    for name, least in files.least_bytes:
+        size = sizes.get(name, least)
+        if size < least and name not in unused:
+            raise ConfigError(
+                f"{name} is cut off: {_of_at_least(size, least)}",
+                where=files.path,
+                key=f"models.{model.id}.path",
+                hint="its download broke off: download it again",
+            )
+
+
+def _of_at_least(size: int, least: int) -> str:
+    """``3.0 of at least 4.2 MB``; in bytes where that would say the same twice."""
+    has, wants = in_words(size), in_words(least)
+    if has == wants:
+        return f"{size} of at least {least} bytes"
+    (number, unit), (_, other) = has.split(), wants.split()
+    return f"{number if unit == other else has} of at least {wants}"
 
 
 def _check_only_one(model: ModelSettings, files: ModelFiles, parts: tuple[str, ...]) -> None:

@@ -87,15 +87,19 @@ def part_count(name: str) -> int:
     return int(match[2]) if match else 1
 
 
-def gguf_bytes(files: ModelFiles, *, with_projector: bool = True) -> int:
-    """Return the size of what llama.cpp loads; 0 when there is no GGUF."""
+def loaded(files: ModelFiles, *, with_projector: bool = True) -> tuple[str, ...]:
+    """Return the files that llama.cpp loads; none when there is no GGUF."""
     name = gguf(files)
     if name is None:
-        return 0
-    loaded = {*parts(name, files)}
-    if with_projector and (eyes := projector(files)):
-        loaded.add(eyes)
-    return sum(size for other, size in files.names if other in loaded)
+        return ()
+    eyes = projector(files) if with_projector else None
+    return (*(parts(name, files) or (name,)), *((eyes,) if eyes else ()))
+
+
+def gguf_bytes(files: ModelFiles, *, with_projector: bool = True) -> int:
+    """Return the size of what llama.cpp loads; 0 when there is no GGUF."""
+    wanted = {*loaded(files, with_projector=with_projector)}
+    return sum(size for name, size in files.names if name in wanted)
 
 
 def folder_bytes(files: ModelFiles) -> int:

@@ -8,12 +8,15 @@ of a single file, which may be its other parts.
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from homeport.engines import gguf
+import msgspec
+
+from homeport.engines import gguf, weights
 from homeport.engines.answers import decoded
 from homeport.errors import ConfigError
 from homeport.facts import MIB, ModelFiles
@@ -35,7 +38,8 @@ _METADATA = re.compile(rb'"__metadata__"\s*:\s*(\{[^{}]*\})')
 def model_files(path: str) -> ModelFiles:
     """Read what lies at ``path``. Raises ``ConfigError`` when it cannot be read."""
     try:
-        return _folder(Path(path)) if os.path.isdir(path) else _file(Path(path))
+        found = _folder(Path(path)) if os.path.isdir(path) else _file(Path(path))
+        return msgspec.structs.replace(found, least_bytes=tuple(_least_bytes(found)))
     except OSError as error:
         raise ConfigError(f"cannot read the model: {error.strerror}", where=path) from error
 
@@ -88,29 +92,58 @@ def _entries(folder: Path, depth: int, above: str = "") -> Iterator[tuple[str, i
                 continue
 
 
+class _Extent(NamedTuple):
+    """How far a file goes, as it says itself."""
+
+    head_bytes: int
+    """Its metadata and the table of its tensors take so many at most."""
+    least_bytes: int | None = None
+    """A whole one has at least so many; None where that is not known."""
+
+
 def _gguf_head(path: Path) -> bytes:
     """As much as the metadata takes; of any other file the first bytes."""
     with path.open("rb") as file:
-        now = os.fstat(file.fileno())
-        return file.read(_head_bytes(path, (now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns)))
+        return file.read(_extent(path, _which(os.fstat(file.fileno()))).head_bytes)
+
+
+def _least_bytes(files: ModelFiles) -> Iterator[tuple[str, int]]:
+    """Of each GGUF that would be loaded; of a file that is called otherwise, as in Ollama's store,
+    too."""
+    folder = Path(files.path) if files.is_folder else Path(files.path).parent
+    names = weights.loaded(files)
+    if not names and not files.is_folder:
+        names = (Path(files.path).name,)
+    for name in names[:FILES_KNOWN]:
+        with suppress(OSError):  # gone meanwhile
+            least = _extent(folder / name, _which((folder / name).stat())).least_bytes
+            if least is not None:
+                yield name, least
+
+
+def _which(now: os.stat_result) -> tuple[int, ...]:
+    return now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns
 
 
 @lru_cache(maxsize=FILES_KNOWN)
-def _head_bytes(path: Path, which: tuple[int, ...]) -> int:
-    """So many bytes the metadata takes at most. Known of ``which`` file it was, since each start of a
-    model asks: a vocabulary of a hundred thousand words takes 50 ms to walk over."""
+def _extent(path: Path, which: tuple[int, ...]) -> _Extent:
+    """Known of ``which`` file it was, since each start of a model asks: a vocabulary of a hundred
+    thousand words takes 50 ms to walk over."""
     with path.open("rb") as file:
         head = file.read(STEP_BYTES)
-        while head.startswith(b"GGUF") and len(head) < gguf.METADATA_BYTES:
+        while head.startswith(b"GGUF") and len(head) <= gguf.METADATA_BYTES:
             try:
-                missing = gguf.read(head).missing_bytes
+                facts = gguf.read(head)
             except ConfigError:  # told by whoever wants to know more than its first bytes
                 break
-            more = file.read(max(missing, len(head))) if missing else b""  # few passes over it
-            if not more:
-                break
+            missing = facts.missing_bytes
+            if missing is None:
+                return _Extent(len(head), facts.least_bytes)
+            more = file.read(max(missing, len(head)))  # few passes over it
+            if not more:  # it ends before its tensors begin
+                return _Extent(len(head), len(head) + missing)
             head += more
-    return len(head)
+    return _Extent(len(head))
 
 
 def _chat_template(folder: Path) -> str | None:
