@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -29,6 +30,27 @@ def test_every_command_loads_and_has_the_help_of_the_table(name: str) -> None:
     assert result.exit_code == 0
     first = COMMANDS[name].help.removesuffix(".").split()[0]
     assert first in result.stdout
+
+
+def groups(of: click.Group, *path: str) -> Iterator[tuple[tuple[str, ...], click.Group]]:
+    """All of them, by the words that lead there."""
+    yield path, of
+    context = click.Context(of)
+    for name in of.list_commands(context):
+        found = of.get_command(context, name)
+        if isinstance(found, click.Group):
+            yield from groups(found, *path, name)
+
+
+@pytest.mark.parametrize("width", [60, 80])
+@pytest.mark.parametrize("path", [path for path, _ in groups(main)], ids=" ".join)
+def test_no_summary_of_a_command_is_cut_off(path: tuple[str, ...], width: int) -> None:
+    result = CliRunner().invoke(main, [*path, "--help"], terminal_width=width)
+    _, _, listed = result.stdout.partition("\nCommands:\n")
+    assert listed
+    for line in listed.splitlines():
+        assert line.endswith("."), "whole, and on one line"
+        assert not line.endswith("..."), line
 
 
 def test_shell_completion_knows_every_command() -> None:

@@ -19,7 +19,7 @@ from homeport.stack.boot.plan import Member, Plan
 
 @click.command()
 @click.option("--check", is_flag=True, help="Show what would be started, and start nothing.")
-@click.option("--json", "as_json", is_flag=True, help="With --check: the same as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="With --check: as JSON on stdout.")
 def boot(*, check: bool, as_json: bool) -> None:
     """Start llama-server, LiteLLM and the gateway in a container, as its environment says.
 

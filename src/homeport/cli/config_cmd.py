@@ -26,12 +26,13 @@ def config() -> None:
 
 @config.command()
 @click.argument("file", required=False, type=click.Path(path_type=Path))
-@click.option("--profile", metavar="NAME", help="With this profile over it, and no other.")
+@click.option("--profile", metavar="NAME", help="Check with this profile only.")
 @click.option("--json", "as_json", is_flag=True, help="Answer as JSON on stdout.")
 @click.pass_context
 def check(ctx: click.Context, file: Path | None, profile: str | None, as_json: bool) -> None:
-    """Check FILE, or the file that `homeport serve` would read and each profile over it.
+    """Check the configuration and its profiles.
 
+    That is FILE, or the file that `homeport serve` would read, and each profile over it.
     Shows every error at once, and of each model what would start it on this machine. Exit code 0 when
     all is well, 1 otherwise.
     """
@@ -178,10 +179,10 @@ def _plain(error: ConfigError) -> dict[str, str]:
 
 @config.command()
 @click.option("--config", "file", type=click.Path(path_type=Path), help="Configuration file.")
-@click.option("--profile", metavar="NAME", help="With this profile over it.")
-@click.option("--json", "as_json", is_flag=True, help="JSON instead of YAML.")
+@click.option("--profile", metavar="NAME", help="Put this profile over the configuration.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of YAML.")
 def show(file: Path | None, profile: str | None, as_json: bool) -> None:
-    """Show the settings in effect, defaults filled in and secrets hidden."""
+    """Show the settings in effect. Defaults are filled in, and secrets hidden."""
     plain = redact.shown(load.settings(file, os.environ, profile=profile))
     if as_json:
         output.data_json(plain)
@@ -192,23 +193,26 @@ def show(file: Path | None, profile: str | None, as_json: bool) -> None:
 
 
 @config.command()
-@click.option("--profiles", "of_profiles", is_flag=True, help="That of profiles instead.")
+@click.option(
+    "--profiles", "of_profiles", is_flag=True, help="Print the schema of profiles instead."
+)
 def schema(of_profiles: bool) -> None:
-    """Print the JSON Schema of the configuration file, for editors."""
+    """Print the configuration's JSON Schema. Editors check and complete by it."""
     output.data_json(json_schema.of_profiles() if of_profiles else json_schema.json_schema())
 
 
 @config.group()
 def export() -> None:
-    """Write the configuration for another program, to stdout."""
+    """Write the configuration for another program."""
 
 
 @export.command("litellm")
 @click.option("--config", "file", type=click.Path(path_type=Path), help="Configuration file.")
 @click.option("--claude", is_flag=True, help="Every claude-* name leads to the default model.")
 def export_litellm(file: Path | None, claude: bool) -> None:
-    """A configuration of LiteLLM's for the models that are configured here.
+    """Write a configuration for LiteLLM to stdout.
 
+    It has the models that are configured here.
     No key is written down: LiteLLM finds them in its environment, by the names that stderr lists.
     """
     import yaml

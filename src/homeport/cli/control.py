@@ -38,7 +38,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def url_option(command: F) -> F:
-    return click.option("--url", metavar="URL", help="Of a homeport elsewhere.")(command)
+    return click.option("--url", metavar="URL", help="Address of a homeport elsewhere.")(command)
 
 
 def path_of(model: str, action: str = "") -> str:

@@ -32,8 +32,12 @@ SERVICES: Final = click.Choice(stack.PROFILES)
     type=SERVICES,
     help="A service beside gateway and database; repeat it for several. It stays chosen.",
 )
-@click.option("--without", "drop", multiple=True, type=SERVICES, help="Do without it from now on.")
-@click.option("--no-images", is_flag=True, help="Only the files; images come with the first start.")
+@click.option(
+    "--without", "drop", multiple=True, type=SERVICES, help="A service to do without from now on."
+)
+@click.option(
+    "--no-images", is_flag=True, help="Write the files only; images come with the first start."
+)
 @click.option("--json", "as_json", is_flag=True, help="What was done, as JSON on stdout.")
 def install(add: tuple[str, ...], drop: tuple[str, ...], no_images: bool, as_json: bool) -> None:
     """Write the container stack into services/ of the configuration's folder, and get its images.
@@ -73,7 +77,7 @@ def install(add: tuple[str, ...], drop: tuple[str, ...], no_images: bool, as_jso
 
 @click.command()
 @click.option("--volumes", is_flag=True, help="Delete the data, too: usage, metrics, dashboards.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Delete data without asking.")
 @click.option("--json", "as_json", is_flag=True, help="What was done, as JSON on stdout.")
 def uninstall(volumes: bool, yes: bool, as_json: bool) -> None:
     """Take away what `homeport install` and `homeport proxy start` have made.

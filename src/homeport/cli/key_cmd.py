@@ -16,8 +16,9 @@ def key() -> None:
 @click.option("--name", default="default", show_default=True, help="Whose key it is, for the logs.")
 @click.option("--json", "as_json", is_flag=True, help="Answer as JSON on stdout.")
 def new(name: str, as_json: bool) -> None:
-    """Make a key and print it, once: homeport keeps only its SHA-256.
+    """Make a key and print it, once.
 
+    homeport keeps only its SHA-256.
     The key goes to stdout, the lines for the configuration file to stderr.
     """
     if not name.strip():

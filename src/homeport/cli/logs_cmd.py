@@ -9,7 +9,11 @@ from homeport.cli import control, output
 @click.argument("model")
 @click.option("-f", "--follow", is_flag=True, help="Go on with what it says from now on.")
 @click.option(
-    "--lines", type=click.IntRange(min=0), default=100, show_default=True, help="So many at most."
+    "--lines",
+    type=click.IntRange(min=0),
+    default=100,
+    show_default=True,
+    help="Show this many lines at most.",
 )
 @control.url_option
 def logs(model: str, follow: bool, lines: int, url: str | None) -> None:

@@ -29,20 +29,28 @@ class Subcommand(NamedTuple):
 COMMANDS: Final = {
     "serve": Subcommand("homeport.cli.serve_cmd", "serve", "Serve models on one port."),
     "boot": Subcommand("homeport.cli.boot_cmd", "boot", "Start a container's chain of servers."),
-    "pull": Subcommand("homeport.cli.pull_cmd", "pull", "Load a model from the Hugging Face hub."),
+    "pull": Subcommand(
+        "homeport.cli.pull_cmd", "pull", "Download a model from the Hugging Face hub."
+    ),
     "ps": Subcommand("homeport.cli.ps_cmd", "ps", "Show what every model is doing."),
-    "load": Subcommand("homeport.cli.model_cmds", "load", "Load a model, and wait for it."),
+    "load": Subcommand(
+        "homeport.cli.model_cmds", "load", "Load a model, and wait until it is ready."
+    ),
     "unload": Subcommand("homeport.cli.model_cmds", "unload", "Stop a model's engine."),
-    "restart": Subcommand("homeport.cli.model_cmds", "restart", "Stop it, and start it again."),
+    "restart": Subcommand(
+        "homeport.cli.model_cmds", "restart", "Stop a model's engine, and start it again."
+    ),
     "logs": Subcommand("homeport.cli.logs_cmd", "logs", "Show what a model's engine says."),
     "reload": Subcommand("homeport.cli.reload_cmd", "reload", "Take up a changed configuration."),
     "usage": Subcommand("homeport.cli.usage_cmd", "usage", "Show what was asked of which model."),
     "install": Subcommand("homeport.cli.install_cmd", "install", "Write the container stack."),
-    "uninstall": Subcommand("homeport.cli.install_cmd", "uninstall", "Take it away again."),
-    "proxy": Subcommand("homeport.cli.proxy_cmd", "proxy", "Start, stop, watch what is installed."),
+    "uninstall": Subcommand(
+        "homeport.cli.install_cmd", "uninstall", "Take away what homeport has installed."
+    ),
+    "proxy": Subcommand("homeport.cli.proxy_cmd", "proxy", "Start and stop homeport as a service."),
     "config": Subcommand("homeport.cli.config_cmd", "config", "Check or show the configuration."),
     "profiles": Subcommand(
-        "homeport.cli.profiles_cmd", "group", "Sets of settings to choose from."
+        "homeport.cli.profiles_cmd", "group", "List, show and make sets of settings."
     ),
     "check": Subcommand("homeport.cli.check_cmd", "check", "Ask an engine what it can do."),
     "key": Subcommand("homeport.cli.key_cmd", "key", "Make API keys for clients."),

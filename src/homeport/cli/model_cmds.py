@@ -32,7 +32,7 @@ def load(model: str, url: str | None) -> None:
 
 @click.command()
 @click.argument("model", required=False)
-@click.option("--all", "is_all", is_flag=True, help="All models.")
+@click.option("--all", "is_all", is_flag=True, help="Stop every model's engine.")
 @control.url_option
 def unload(model: str | None, is_all: bool, url: str | None) -> None:
     """Stop MODEL's engine, when its requests have ended. A later request starts it again."""

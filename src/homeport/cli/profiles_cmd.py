@@ -24,12 +24,12 @@ NOT_KNOWN: Final = "-"
 
 @click.group("profiles")
 def group() -> None:
-    """Sets of settings that are put over the configuration: list, show, make."""
+    """List, show and make sets of settings, which are put over the configuration."""
 
 
 @group.command("list")
 @click.option("--config", "file", type=click.Path(path_type=Path), help="Configuration file.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON on stdout.")
+@click.option("--json", "as_json", is_flag=True, help="Answer as JSON on stdout.")
 def list_(file: Path | None, as_json: bool) -> None:
     """List the profiles. A star marks the one that HOMEPORT_PROFILE names."""
     found = [_listed(name, path, file) for name, path in load.profile_files(os.environ).items()]
@@ -47,8 +47,9 @@ def list_(file: Path | None, as_json: bool) -> None:
 @click.option("--config", "file", type=click.Path(path_type=Path), help="Configuration file.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON on stdout, with every setting.")
 def show(name: str, file: Path | None, as_json: bool) -> None:
-    """Show what NAME and the configuration come to.
+    """Show what a profile makes of the settings.
 
+    That is, what NAME and the configuration come to.
     Its models, who answers for which name, its limits. Secrets are hidden. A star marks the default
     model.
     """

@@ -43,7 +43,7 @@ def _options(command: F) -> F:
         click.option(
             "--profile", metavar="NAME", help="A named set of models (`homeport profiles`)."
         ),
-        click.option("--debug", is_flag=True, help="Everything in the log."),
+        click.option("--debug", is_flag=True, help="Log everything."),
         click.option("--no-db", is_flag=True, help="Without database and usage records."),
         _local,
     ):
@@ -51,14 +51,16 @@ def _options(command: F) -> F:
     return command
 
 
-_local = click.option("--local", is_flag=True, help="The one without containers.")
+_local = click.option(
+    "--local", is_flag=True, help="Without containers, even where they are installed."
+)
 
 
 @proxy.command()
 @_options
-@click.option("--json", "as_json", is_flag=True, help="Where it is, as JSON on stdout.")
+@click.option("--json", "as_json", is_flag=True, help="Answer as JSON on stdout.")
 def start(local: bool, no_db: bool, debug: bool, profile: str | None, as_json: bool) -> None:
-    """Start it, and wait until it is healthy.
+    """Start homeport, and wait until it is healthy.
 
     One that runs already as it is wanted stays; one that runs otherwise is an error, since a start cuts
     nobody off: `homeport proxy restart` does.
@@ -71,9 +73,9 @@ def start(local: bool, no_db: bool, debug: bool, profile: str | None, as_json: b
 
 @proxy.command()
 @_options
-@click.option("--json", "as_json", is_flag=True, help="Where it is, as JSON on stdout.")
+@click.option("--json", "as_json", is_flag=True, help="Answer as JSON on stdout.")
 def restart(local: bool, no_db: bool, debug: bool, profile: str | None, as_json: bool) -> None:
-    """Stop it and start it again; without options as it ran."""
+    """Stop homeport, and start it again. Without options it runs as it ran."""
     found = _chosen(local, says_why=True)
     wanted = Wanted(profile=profile, no_db=no_db, debug=debug)
     with output.Work() as work:
@@ -83,9 +85,9 @@ def restart(local: bool, no_db: bool, debug: bool, profile: str | None, as_json:
 
 @proxy.command()
 @_local
-@click.option("--stop-db", is_flag=True, help="The database, too; its data stays.")
+@click.option("--stop-db", is_flag=True, help="Stop the database, too; its data stays.")
 def stop(local: bool, stop_db: bool) -> None:
-    """Stop it, when the requests under way have ended."""
+    """Stop homeport when its requests have ended."""
     with output.Work() as work:
         has_run = _chosen(local).stop(work.step, stop_db=stop_db)
     output.say("stopped" if has_run else "nothing runs")
@@ -93,9 +95,9 @@ def stop(local: bool, stop_db: bool) -> None:
 
 @proxy.command()
 @_local
-@click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Answer as JSON on stdout.")
 def status(local: bool, as_json: bool) -> None:
-    """Show what runs."""
+    """Show what runs, since when, and where."""
     found = _chosen(local).status()
     if as_json:
         output.data_json(found)
@@ -111,10 +113,11 @@ def status(local: bool, as_json: bool) -> None:
 
 @proxy.command()
 @_local
-@click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Answer as JSON on stdout.")
 def health(local: bool, as_json: bool) -> None:
-    """Ask each part whether it is healthy; the exit code is 1 when one is not.
+    """Ask each part whether it is healthy.
 
+    The exit code is 1 when one is not.
     That no model can answer, or the database takes no usage records, is a warning, and 0.
     """
     found = _chosen(local).health()
@@ -136,13 +139,17 @@ def health(local: bool, as_json: bool) -> None:
 @_local
 @click.option("-f", "--follow", is_flag=True, help="Go on with what is said from now on.")
 @click.option(
-    "--lines", type=click.IntRange(min=0), default=100, show_default=True, help="So many at most."
+    "--lines",
+    type=click.IntRange(min=0),
+    default=100,
+    show_default=True,
+    help="Show this many lines at most.",
 )
 @click.option(
-    "--service", metavar="NAME", help="What this one says alone (`homeport proxy status`)."
+    "--service", metavar="NAME", help="Only what this service says (`homeport proxy status`)."
 )
 def logs(local: bool, follow: bool, lines: int, service: str | None) -> None:
-    """Show what it has said."""
+    """Show the logs of homeport and its services."""
     try:
         for line in _chosen(local).logs(lines=lines, follow=follow, service=service):
             output.lines([line])

@@ -31,7 +31,7 @@ BAR_WIDTH = 24
     "--json", "as_json", is_flag=True, help="Progress and answer as JSON lines on stdout."
 )
 def pull(model: str, as_json: bool) -> None:
-    """Load a model from the Hugging Face hub into its cache, and print where it lies.
+    """Download a model from the Hugging Face hub into its cache, and print where it lies.
 
     Of a repository of GGUF files one is loaded: the quantisation named, else Q4_K_M or the nearest to
     it. Run again, it goes on where it stopped, and loads nothing twice.
