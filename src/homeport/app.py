@@ -93,7 +93,8 @@ class Narrator(RosterNarrator, ReloadNarrator, Protocol):
 
     def draining(self, requests: int) -> None: ...
 
-    def forced(self) -> None: ...
+    def forced(self, waited_s: float | None) -> None:
+        """Requests are cut: because somebody wants it so, or after the time that they had."""
 
     def stopped(self) -> None: ...
 
@@ -277,18 +278,17 @@ class App:
 
     async def _drain(self, listener: listen.Listener, serving: "asyncio.Task[None]") -> None:
         listener.stop()
+        limit_s = self._reloader.settings.server.limits.drain_timeout_s
         force = asyncio.ensure_future(self._force_asked.wait())
         try:
             await asyncio.wait(
-                {serving, force},
-                timeout=self._reloader.settings.server.limits.drain_timeout_s,
-                return_when=asyncio.FIRST_COMPLETED,
+                {serving, force}, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED
             )
         finally:
             force.cancel()
         if not serving.done():
             self._has_cut = True
-            self._narrator.forced()
+            self._narrator.forced(None if self._force_asked.is_set() else limit_s)
             await listener.abort(serving)
 
     def _on_signal(self, number: int) -> None:

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from homeport.cli.serve_cmd import JsonNarrator, TerminalNarrator, tell_unverified
+from homeport.cli.narrators import JsonNarrator, TerminalNarrator
+from homeport.cli.serve_cmd import tell_unverified
 from homeport.engines.litellm_proxy import Plan
 from homeport.errors import ConfigError
 from homeport.facts import Endpoint, EngineFacts, ModelFacts
@@ -148,3 +149,12 @@ def test_another_litellm_is_warned_of(
 ) -> None:
     tell_unverified(Settings(litellm=LiteLLMSettings(enabled=True, version=version)))
     assert ("was not verified" in capsys.readouterr().err) == warns
+
+
+def test_why_requests_are_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    TerminalNarrator().forced(None)
+    TerminalNarrator().forced(30.0)
+    assert capsys.readouterr().err.splitlines() == [
+        "stopping at once; requests under way are cut",
+        "requests under way are cut: they had 30 s to finish (server.limits.drain_timeout_s)",
+    ]

@@ -279,10 +279,31 @@ async def test_twice_forces(tmp_path: Path, stream: bool) -> None:
                 await asyncio.to_thread(it.event, "draining")
                 assert it.process.poll() is None, "it waits for the request"
                 it.signal(signal.SIGINT)
-                await asyncio.to_thread(it.event, "forced")
+                forced = await asyncio.to_thread(it.event, "forced")
+                assert forced["waited_s"] is None, "somebody wanted it so"
                 await engine.happens("disconnect")
                 status, _, err = await asyncio.to_thread(it.end)
                 assert (status, err) == (1, ""), "the status tells that requests were cut"
+
+
+async def test_the_time_to_finish_is_over(tmp_path: Path) -> None:
+    """Nobody has pressed a key twice, and nobody is told so."""
+    config = tmp_path / "config.yaml"
+    with FakeEngine() as engine:
+        config.write_text(
+            "server: {limits: {drain_timeout_s: 0.2}}\n"
+            f"models: {{slow: {{upstream: '{engine.base_url}', upstream_model: fake}}}}\n"
+        )
+        engine.script(Answer(text="one two", then="stall", at=2))
+        with serve(tmp_path, "--port", "0", "--config", str(config), "--json") as it:
+            url = it.event("listening")["url"]
+            async with await send(url, "POST", OPENAI.path, OPENAI.request(stream=True)):
+                await engine.happens("first")
+                it.signal(signal.SIGINT)
+                forced = await asyncio.to_thread(it.event, "forced")
+                assert forced["waited_s"] == 0.2
+                status, _, err = await asyncio.to_thread(it.end)
+                assert (status, err) == (1, "")
 
 
 async def test_leaving_clients_leave_no_traceback(tmp_path: Path) -> None:
