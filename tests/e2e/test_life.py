@@ -217,6 +217,17 @@ def test_address_of_another_machine(tmp_path: Path) -> None:
     assert "no address 192.0.2.1" in said
 
 
+@pytest.mark.parametrize(
+    "flag", ["--model", "--download-model", "--upstream", "--default-model", "--autocomplete-model"]
+)
+def test_the_demo_stands_alone(tmp_path: Path, flag: str) -> None:
+    """Who names a model wants to have it, and would never hear that it is not there."""
+    said = refusal(tmp_path, "--port", "0", "--demo", flag, "org/good")
+    assert "--demo" in said
+    assert flag.replace("download-", "") in said
+    assert "hint:" in said
+
+
 def test_bad_config(tmp_path: Path) -> None:
     config = tmp_path / "homeport.yaml"
     config.write_text("servr:\n  port: 1\n")

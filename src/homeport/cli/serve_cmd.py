@@ -21,6 +21,7 @@ from homeport.cli.narrators import JsonNarrator, TerminalNarrator
 from homeport.config import dialects, load
 from homeport.config.flags import Overrides
 from homeport.config.litellm_compat import Notice
+from homeport.demo import demo_model_path
 from homeport.errors import ConfigError
 from homeport.runtime import log_file as log_files
 from homeport.settings import ModelSettings, Settings
@@ -135,6 +136,13 @@ def serve(
     if log_file is not None:
         _say_into(log_file)
     models += downloads
+    if demo:
+        _refuse_beside_demo(
+            ("--model", models),
+            ("--upstream", upstreams),
+            ("--default-model", default_model),
+            ("--autocomplete-model", autocomplete_model),
+        )
     flags = Overrides(
         host=host,
         port=port,
@@ -224,6 +232,17 @@ def tame_garbage_collector() -> None:
     every other request. Measured: 7 % of a translated one."""
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)
+
+
+def _refuse_beside_demo(*named: tuple[str, object]) -> None:
+    """Who names a model wants to have it."""
+    if flags := [flag for flag, value in named if value]:
+        raise ConfigError(
+            f"serves the demo model alone, and cannot stand beside {' and '.join(flags)}",
+            where="--demo",
+            hint=f"leave out --demo to serve what {' and '.join(flags)} says; "
+            f"to have both, name the demo's file too: --model {demo_model_path()}",
+        )
 
 
 def _with_flags(model: ModelSettings, ctx: int | None, binary: str | None) -> ModelSettings:
