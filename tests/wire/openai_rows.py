@@ -6,6 +6,7 @@ from __future__ import annotations
 from homeport.server import asking, calls, proxy, responses
 from homeport.wire import (
     anthropic_upstream,
+    anthropic_upstream_answer,
     messages_relay,
     openai_chat_neutral,
     openai_chat_stream,
@@ -19,10 +20,10 @@ from tests.wire.mutations import Code, Entry, Mutation, Value
 
 R, RT, RA = openai_responses, openai_responses_tools, openai_responses_answer
 RS, U = openai_responses_stream.ResponsesStream, anthropic_upstream
-UD, N, CS = anthropic_upstream.Decoder, openai_chat_neutral, openai_chat_stream
+UA, N, CS = anthropic_upstream_answer, openai_chat_neutral, openai_chat_stream
 MR, CU = messages_relay, openai_chat_upstream
 FOLDS = "pair_tool_results(in_place(turns))"
-USAGE_SUM = vars(U.UsageSum)["neutral"].fget
+USAGE_SUM = vars(UA.UsageSum)["neutral"].fget
 
 ROWS: dict[str, tuple[Mutation, ...]] = {
     # ----------------------------------------------------------------- 3.6
@@ -90,14 +91,14 @@ ROWS: dict[str, tuple[Mutation, ...]] = {
         ),
     ),
     "3.6 Fragments are numbered by call, not by block": (
-        Code(UD._begun, "call = self._count", "call = index"),
-        Code(UD._stopped, "_encode(block.input or {}).decode()", '""'),
+        Code(UA.Decoder._begun, "call = self._count", "call = index"),
+        Code(UA.Decoder._stopped, "_encode(block.input or {}).decode()", '""'),
     ),
     "3.6 prompt_tokens": (
         Code(USAGE_SUM, " + (cached or 0)", ""),
         Code(USAGE_SUM, " + written", ""),
         Code(
-            UD._frame,
+            UA.Decoder._frame,
             "self._usage.take(frame.usage)\n                return self._finished",
             "return self._finished",
         ),
@@ -105,10 +106,10 @@ ROWS: dict[str, tuple[Mutation, ...]] = {
     "3.6 pause_turn, stop_sequence and unknown reasons": (
         Entry(CS.FINISH_REASONS, "context_length", "stop"),
         Entry(CS.FINISH_REASONS, "refusal", "stop"),
-        Entry(U.FINISH, "max_tokens", "end"),
-        Entry(U.FINISH, "pause_turn", "length"),
+        Entry(UA.FINISH, "max_tokens", "end"),
+        Entry(UA.FINISH, "pause_turn", "length"),
         Code(
-            UD._finished,
+            UA.Decoder._finished,
             'FINISH.get(delta.stop_reason, "end")',
             'FINISH.get(delta.stop_reason, "length")',
         ),
@@ -120,10 +121,10 @@ ROWS: dict[str, tuple[Mutation, ...]] = {
         Code(CS.ChatStream.feed, '{"reasoning_content": text}', '{"content": text}'),
     ),
     "3.6 An error event, or no stop reason": (
-        Code(UD.feed, 'frame.error is not None or sse.event == "error"', "False"),
-        Code(U.failure_of, '"overloaded" if', '"upstream" if'),
-        Code(U.failure_of, 'if fault.kind == "context_overflow":', "if False:"),
-        Code(UD.finish, "if self._has_finish:", "if True:"),
+        Code(UA.Decoder.feed, 'frame.error is not None or sse.event == "error"', "False"),
+        Code(UA.failure_of, '"overloaded" if', '"upstream" if'),
+        Code(UA.failure_of, 'if fault.kind == "context_overflow":', "if False:"),
+        Code(UA.Decoder.finish, "if self._has_finish:", "if True:"),
     ),
     "3.6 The model's name": (
         Code(MR.relay_request, 'fields["model"] = Raw(_encode(model.name))', "pass"),

@@ -17,6 +17,7 @@ from homeport.wire import (
     anthropic,
     anthropic_answer,
     anthropic_upstream,
+    anthropic_upstream_answer,
     openai_chat_neutral,
     openai_chat_upstream,
 )
@@ -486,7 +487,7 @@ def test_nothing_empty_is_sent_to_anthropic() -> None:
 def translated_chat(*frames_: dict[str, Any]) -> list[dict[str, Any]]:
     """An Anthropic upstream's stream as chunks."""
     out = ChatStream(completion_id="c", model="m", created_at_s=1, request_id="r", wants_usage=True)
-    stream = FromChat(out, None, anthropic_upstream.Decoder())
+    stream = FromChat(out, None, anthropic_upstream_answer.Decoder())
     data = b"".join(encode(json.dumps(frame).encode(), frame["type"]) for frame in frames_)
     chunks = Parser().feed(stream.feed(data) + stream.finish())
     return [json.loads(chunk.data) for chunk in chunks if chunk.data != b"[DONE]"]

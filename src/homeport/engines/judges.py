@@ -10,7 +10,7 @@ import msgspec
 from homeport.engines import questions, response_shapes
 from homeport.engines.answers import decoded, items
 from homeport.engines.findings import Finding, Judge, Reply, found, get
-from homeport.wire.anthropic_upstream import UsageSum, WireUsage
+from homeport.wire.anthropic_upstream_answer import UsageSum, WireUsage
 
 
 def accepted(replies: tuple[Reply, ...]) -> Finding:

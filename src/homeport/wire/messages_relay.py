@@ -16,7 +16,7 @@ from homeport.errors import RequestFault, UpstreamError
 from homeport.facts import EngineFacts, ModelFacts
 from homeport.wire import faults, sse
 from homeport.wire.anthropic import BILLING_MARK
-from homeport.wire.anthropic_upstream import Frame, UsageSum, WireUsage, failure_of
+from homeport.wire.anthropic_upstream_answer import Frame, UsageSum, WireUsage, failure_of
 from homeport.wire.events import Request, Usage
 
 Raw = msgspec.Raw

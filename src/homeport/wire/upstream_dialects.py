@@ -4,7 +4,12 @@ from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from homeport.facts import EngineFacts, ModelFacts, UpstreamDialect
-from homeport.wire import anthropic_upstream, openai_chat_answer, openai_chat_upstream
+from homeport.wire import (
+    anthropic_upstream,
+    anthropic_upstream_answer,
+    openai_chat_answer,
+    openai_chat_upstream,
+)
 from homeport.wire.events import Event, Request
 from homeport.wire.stream import EventDecoder
 
@@ -27,7 +32,7 @@ SPOKEN: Final[Mapping[UpstreamDialect, Spoken]] = {
     "anthropic": Spoken(
         anthropic_upstream.MESSAGES_PATH,
         anthropic_upstream.encode,
-        anthropic_upstream.Decoder,
-        anthropic_upstream.decode_body,
+        anthropic_upstream_answer.Decoder,
+        anthropic_upstream_answer.decode_body,
     ),
 }
