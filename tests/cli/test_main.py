@@ -1,5 +1,6 @@
 """The command itself: help without imports, errors with hints, exit codes."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -94,6 +95,46 @@ def test_a_config_error_from_anywhere_is_told_without_a_traceback(
     monkeypatch.setitem(COMMANDS, "broken", Subcommand("m", "broken", "Breaks."))
     result = CliRunner().invoke(main, ["broken"])
     assert (result.exit_code, result.stdout, result.stderr) == (2, "", stderr)
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "error"),
+    [
+        (("ps",), 1, {"message": "no homeport runs here", "where": ""}),
+        (("reload",), 1, {"message": "no homeport runs here"}),
+        (("profiles", "show", "nope"), 2, {"message": "there is no profile 'nope'"}),
+        (("config", "show"), 2, {"key": "prot", "message": "unknown key"}),
+        (
+            ("pull", "no/such/name"),
+            2,
+            {"hint": "write ORG/NAME, or ORG/NAME:Q4_K_M for one GGUF of it"},
+        ),
+        (("key", "new", "x"), 2, {"message": "Got unexpected extra argument (x)"}),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_a_program_that_asked_for_json_gets_the_errors_as_json(
+    words: tuple[str, ...], status: int, error: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "config.yaml").write_text("prot: 1\n")
+    env = {"HOMEPORT_HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path), "HOMEPORT_URL": None}
+    result = CliRunner().invoke(main, [*words, "--json"], env=env)
+    assert result.exit_code == status
+    assert len(result.stdout.splitlines()) == 1
+    (told,) = json.loads(result.stdout)["errors"]
+    assert set(told) == {"where", "key", "message", "hint"}
+    assert error.items() <= told.items()
+    assert told["message"] in result.stderr, "people read it all the same"
+    assert CliRunner().invoke(main, words, env=env).stdout == "", "who has not asked gets none"
+
+
+def test_a_program_that_has_its_answer_gets_no_second_one(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("prot: 1\n")
+    result = CliRunner().invoke(
+        main, ["config", "check", "--json"], env={"HOMEPORT_HOME": str(tmp_path)}
+    )
+    assert result.exit_code == 1
+    assert len(json.loads(result.stdout)["errors"]) == 1
 
 
 def test_as_a_real_process(tmp_path: Path) -> None:

@@ -4,10 +4,11 @@
 module (YAML, the server, an engine) is imported for it.
 
 A ``ConfigError`` from any subcommand ends here: printed, exit code 2, no traceback; and so does a
-``StackError``, with 1.
+``StackError``, with 1. Whatever way it fails, ``--json`` gets its errors as JSON (``output``).
 """
 
 from importlib import import_module
+from itertools import takewhile
 from typing import Any, Final, NamedTuple
 
 import click
@@ -18,6 +19,7 @@ from homeport.errors import ConfigError, StackError
 
 EXIT_FAILED: Final = 1
 EXIT_CONFIG: Final = 2
+JSON: Final = "--json"
 
 
 class Subcommand(NamedTuple):
@@ -75,6 +77,18 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, command.help) for name, command in COMMANDS.items()])
 
     def invoke(self, ctx: click.Context) -> Any:
+        output.begin(as_json=JSON in takewhile("--".__ne__, ctx.args))
+        try:
+            return self._carried_out(ctx)
+        except (SystemExit, click.exceptions.Exit):
+            output.errors_json()
+            raise
+        except click.UsageError as problem:
+            output.note(problem.format_message())
+            output.errors_json()
+            raise
+
+    def _carried_out(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except ConfigError as problem:

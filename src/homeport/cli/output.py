@@ -5,6 +5,9 @@ An error reads
     error: FILE:LINE: KEY: what is wrong
       hint: what to do next
 
+A command that was asked for ``--json`` and fails without its answer says the same on stdout, too, in
+one line: ``{"errors":[{"where":…,"key":…,"message":…,"hint":…}]}``. What people read on stderr stays.
+
 Colour only on a terminal, and not with ``NO_COLOR`` (no-color.org: set and not empty) or
 ``TERM=dumb``.
 """
@@ -14,6 +17,7 @@ import re
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, TextIO
 
 import msgspec
@@ -26,13 +30,60 @@ _STYLES = re.compile(r"\x1b\[[0-9;:]*[mK]")
 _RED, _YELLOW, _CYAN = "31", "33", "36"
 
 
+_noted: list[dict[str, str]] | None = None
+"""The errors that were told to people; None where no program waits for them."""
+
+
+def begin(*, as_json: bool) -> None:
+    """A command, which was asked for JSON or not."""
+    global _noted
+    _noted = [] if as_json else None
+
+
+def note(message: str, *, hint: str = "", where: str = "", key: str = "") -> None:
+    """An error, for a program."""
+    if _noted is not None:
+        _noted.append({"where": where, "key": key, "message": message, "hint": hint})
+
+
+def errors_json() -> None:
+    """It has failed: the errors, to stdout, unless the answer is there already."""
+    if _noted:
+        data(msgspec.json.encode({"errors": _noted}).decode())
+
+
+_seen: dict[str, TextIO] = {}
+"""What ``stdout`` and ``stderr`` were before they led into a log."""
+
+
+def tell_too(stdout: TextIO | None, stderr: TextIO | None) -> None:
+    """This process logs into a file from now on (``serve --log-file``); what is printed here goes to
+    these as well, because there somebody reads it."""
+    for name, stream in (("stdout", stdout), ("stderr", stderr)):
+        if stream is not None:
+            _seen[name] = stream
+
+
+def say_there(text: str) -> None:
+    """Talk that is of no use in the log itself."""
+    _repeat("stderr", text)
+
+
+def _repeat(name: str, text: str) -> None:
+    if name in _seen:
+        with suppress(OSError):  # that terminal has gone; the log has it
+            print(text, file=_seen[name], flush=True)
+
+
 def data(text: str) -> None:
     """One piece of the answer, to stdout."""
+    _repeat("stdout", text)
     print(text, flush=True)
 
 
 def data_json(value: Any) -> None:
     """The whole answer as JSON, to stdout."""
+    begin(as_json=False)  # whoever waited for it has it
     data(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
 
 
@@ -73,6 +124,7 @@ def quote(texts: Sequence[str]) -> None:
 
 def say(text: str) -> None:
     """Talk, to stderr."""
+    _repeat("stderr", text)
     print(text, file=sys.stderr, flush=True)
 
 
@@ -93,6 +145,7 @@ def is_terminal() -> bool:
 
 
 def error(message: str, *, hint: str = "") -> None:
+    note(message, hint=hint)
     _labelled("error", _RED, message, hint)
 
 
@@ -103,13 +156,15 @@ def warning(message: str, *, hint: str = "") -> None:
 def config_error(problem: ConfigError) -> None:
     """A configuration error with its place; every one of them where there are several."""
     for each in getattr(problem, "errors", (problem,)):
+        note(each.message, hint=each.hint, where=each.where, key=each.key)
         head = ": ".join(part for part in (each.where, each.key, each.message) if part)
-        error(head, hint=each.hint)
+        _labelled("error", _RED, head, each.hint)
 
 
 def stack_error(problem: StackError) -> None:
     """What failed, the last words of the program that did, the next step."""
-    error(problem.message)
+    note("\n".join((problem.message, *problem.said)), hint=problem.hint)
+    _labelled("error", _RED, problem.message, "")
     quote(problem.said)
     if problem.hint:
         say(f"  {_painted('hint:', _CYAN)} {_harmless(problem.hint)}")
