@@ -192,6 +192,8 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     """CUDA devices."""
     memory_bytes: int = 0
     """Physical memory, or the limit of our control group."""
+    engines: tuple[EngineName, ...] = ()
+    """Those that are installed here, the embedded llama.cpp aside."""
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):

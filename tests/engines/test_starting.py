@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from homeport.engines.starting import command, engine_for
 from homeport.errors import ConfigError
@@ -94,6 +95,52 @@ def test_what_nothing_here_can_start(
         return
     with pytest.raises(ConfigError, match=words):
         engine_for(model, files, PLAIN)
+
+
+TYPO = ModelSettings(id="models/typo", hub="models/typo")
+
+
+def test_what_was_meant_as_a_file_and_was_taken_for_a_hub_id() -> None:
+    """``--model models/typo``: said first, before what such a model would need."""
+    first = r"^models\.models/typo\.hub: there is no file or folder 'models/typo' here, and as a"
+    with pytest.raises(ConfigError, match=first) as raised:
+        engine_for(TYPO, None, PLAIN)
+    assert "not in the cache (the hub was not asked); by its name" in raised.value.message
+    assert raised.value.hint.startswith("check the spelling, if it is a file; ")
+    with pytest.raises(ConfigError, match="no file or folder 'models/typo' here") as raised:
+        command(TYPO, None, CUDA, port=1, api_key="k")
+    assert raised.value.message.endswith("; vllm was not found")
+    gguf = ModelSettings(id="models/typo-GGUF", hub="models/typo-GGUF")
+    with pytest.raises(ConfigError, match="no file or folder 'models/typo-GGUF' here") as raised:
+        command(gguf, None, PLAIN, port=1, api_key="k")
+    assert raised.value.hint.endswith("homeport pull models/typo-GGUF")
+
+
+def test_a_hub_key_is_no_typo_of_a_file() -> None:
+    with pytest.raises(
+        ConfigError, match=r"^models\.m\.hub: 'org/it' is not in the cache"
+    ) as raised:
+        engine_for(at(None, hub="org/it"), None, PLAIN)
+    assert raised.value.hint.startswith("a file or folder goes under path; ")
+
+
+@pytest.mark.parametrize(
+    ("installed", "says"),
+    [
+        ((), "ORG/NAME-GGUF)"),
+        (("trtllm",), "ORG/NAME-GGUF)"),
+        (("vllm",), "installed: 'engine: vllm', if it is its CPU build"),
+        (("vllm", "mlx"), "if it is its CPU build, or 'engine: mlx'"),
+    ],
+)
+def test_only_engines_are_named_that_are_there(
+    installed: tuple[EngineName, ...], says: str
+) -> None:
+    machine = replace(PLAIN, engines=installed)
+    for model, files in ((TYPO, None), (at("/models/m"), hugging_face())):
+        with pytest.raises(ConfigError) as raised:
+            engine_for(model, files, machine)
+        assert raised.value.hint.endswith(says)
 
 
 def test_a_file_that_is_no_gguf() -> None:

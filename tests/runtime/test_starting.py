@@ -17,6 +17,7 @@ from homeport.runtime.starting import (
     container_name,
     engine_of,
     hub_cache,
+    installed,
     python_of,
 )
 from homeport.settings import ModelSettings
@@ -81,8 +82,10 @@ def test_each_engine_is_found_on_the_path(hugging_face: ModelSettings, path: Pat
     ):
         with pytest.raises(ConfigError, match=f"{script} was not found"):
             start(hugging_face, engine=engine)
+        assert engine not in installed()
         file = executable(path, script)
         assert start(hugging_face, engine=engine).argv[0] == file
+        assert engine in installed()
     assert start(hugging_face, CUDA).engine == "vllm"
 
 

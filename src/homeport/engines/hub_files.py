@@ -22,7 +22,7 @@ looked at: the same rules judge a listing of the hub and what lies in the cache.
 import re
 from collections.abc import Sequence
 from pathlib import PurePosixPath
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -109,6 +109,25 @@ def hub_id(text: str) -> HubId:
             hint="write ORG/NAME, or ORG/NAME:Q4_K_M for one GGUF of it",
         )
     return HubId(found["repo"], found["choice"])
+
+
+class NotHere(NamedTuple):
+    says: str
+    hint: str
+
+
+def not_here(text: str, model_id: str) -> NotHere:
+    """What is to be said first of a model on the hub that is not in the cache and cannot be started.
+
+    ``--model`` with a typo in a file's name means one, too; the model is called like it then.
+    """
+    if model_id != hub_id(text).repo:
+        says = f"'{text}' is not in the cache of the hub (which was not asked)"
+        return NotHere(says, "a file or folder goes under path")
+    says = (
+        f"there is no file or folder '{text}' here, and as a Hugging Face id it is not in the cache"
+    )
+    return NotHere(f"{says} (the hub was not asked)", "check the spelling, if it is a file")
 
 
 def chosen(wanted: HubId, files: Sequence[HubFile]) -> Choice:

@@ -15,7 +15,7 @@ from typing import Any, Final
 from homeport.engines import weights
 from homeport.engines.answers import first_int, items, strings
 from homeport.engines.commands import Group, Image, Place, Start
-from homeport.engines.hub_files import in_words
+from homeport.engines.hub_files import in_words, not_here
 from homeport.errors import ConfigError
 from homeport.facts import EngineFacts, Machine, ModelFacts, ModelFiles
 from homeport.settings import ModelSettings
@@ -81,10 +81,11 @@ def embedded(
             hint="set binary, or remove args",
         )
     if files is None and model.hub is not None:
+        absent = not_here(model.hub, model.id)
         raise ConfigError(
-            "the embedded llama.cpp does not download models",
+            f"{absent.says}; the embedded llama.cpp does not download models",
             key=f"models.{model.id}.hub",
-            hint=f"homeport pull {model.hub}",
+            hint=f"{absent.hint}; from the hub: homeport pull {model.hub}",
         )
     yield from _model(model, files, place)
     yield from _common(model, place)

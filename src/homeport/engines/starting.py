@@ -27,6 +27,7 @@ from homeport.engines import (
     weights,
 )
 from homeport.engines.commands import Group, Image, Place, Start, with_args
+from homeport.engines.hub_files import not_here
 from homeport.errors import ConfigError
 from homeport.facts import Command, EngineName, Machine, ModelFiles
 from homeport.settings import ModelSettings
@@ -54,7 +55,7 @@ def engine_for(model: ModelSettings, files: ModelFiles | None, machine: Machine)
         for engine, start in STARTS.items():
             if start.recognises(files, machine):
                 return engine
-        raise _unknown(model, files)
+        raise _unknown(model, files, machine)
     if model.hub is not None:  # 4.
         return _by_name(model, model.hub, machine)
     raise ConfigError("a model without a path cannot be started", key=f"models.{model.id}.path")
@@ -90,8 +91,11 @@ def command(
     elif engine == "llamacpp":
         prefix, arguments = llamacpp.EMBEDDED, llamacpp.embedded
     else:
+        absent = f"{start.script} was not found"
+        if files is None and model.hub is not None:
+            absent = f"{not_here(model.hub, model.id).says}; {absent}"
         raise ConfigError(
-            f"{start.script} was not found",
+            absent,
             key=f"models.{model.id}.engine",
             hint=f"{start.install}"
             + ("; or set runner: container" if start.image is not None else ""),
@@ -191,14 +195,24 @@ def _by_name(model: ModelSettings, hub: str, machine: Machine) -> EngineName:
         return "vllm"
     if machine.is_apple_silicon:
         return "mlx"
-    raise _no_engine_here(model, hub, "hub")
+    absent = not_here(hub, model.id)
+    raise ConfigError(
+        f"{absent.says}; by its name it has weights as Hugging Face has them, and {_NO_CARD}",
+        key=f"models.{model.id}.hub",
+        hint=f"{absent.hint}; of a model on the hub {_gguf_of_it(machine)}",
+    )
 
 
-def _unknown(model: ModelSettings, files: ModelFiles) -> ConfigError:
+def _unknown(model: ModelSettings, files: ModelFiles, machine: Machine) -> ConfigError:
     if not files.is_folder:
         detect.check_gguf(files.path, files.head)  # raises: else llama.cpp had recognised it
     if vllm.is_hugging_face(files):
-        return _no_engine_here(model, files.path, "path")
+        return ConfigError(
+            f"weights as Hugging Face has them, and {_NO_CARD}",
+            where=files.path,
+            key=f"models.{model.id}.path",
+            hint=_gguf_of_it(machine),
+        )
     return ConfigError(
         f"no model that homeport knows ({_found(files)})",
         where=files.path,
@@ -208,14 +222,18 @@ def _unknown(model: ModelSettings, files: ModelFiles) -> ConfigError:
     )
 
 
-def _no_engine_here(model: ModelSettings, where: str, key: str) -> ConfigError:
-    return ConfigError(
-        "weights as Hugging Face has them, and no CUDA device was found",
-        where=where,
-        key=f"models.{model.id}.{key}",
-        hint="take a GGUF of the model, which llama.cpp runs anywhere; or name an engine that is "
-        "here: 'engine: vllm' (its CPU build), 'engine: mlx'",
-    )
+_NO_CARD: Final = "no CUDA device was found"
+_WITHOUT_A_CARD: Final[Mapping[EngineName, str]] = {
+    "vllm": "'engine: vllm', if it is its CPU build",
+    "mlx": "'engine: mlx'",
+}
+
+
+def _gguf_of_it(machine: Machine) -> str:
+    """What to do about weights for a card that is not there."""
+    others = [say for name, say in _WITHOUT_A_CARD.items() if name in machine.engines]
+    more = f"; or name an engine that is installed: {', or '.join(others)}" if others else ""
+    return f"take a GGUF, which llama.cpp runs anywhere (homeport pull ORG/NAME-GGUF){more}"
 
 
 def _found(files: ModelFiles) -> str:

@@ -1,4 +1,4 @@
-"""What we run on: memory and its limits, system, cards.
+"""What we run on: memory and its limits, system, cards, engines.
 
 The memory that a process may use is that of the machine, or less: a control group, which is what
 containers and systemd units are, has a limit of its own, and so may each group that it is in. Version
@@ -14,6 +14,7 @@ import msgspec
 
 from homeport.facts import Machine
 from homeport.runtime.nvml import Cards
+from homeport.runtime.starting import installed
 
 _OWN_GROUPS: Final = Path("/proc/self/cgroup")
 _MOUNT: Final = Path("/sys/fs/cgroup")
@@ -33,6 +34,7 @@ def read_machine(cards: Cards) -> Machine:
         is_apple_silicon=(platform.system(), platform.machine()) == ("Darwin", "arm64"),
         gpus=cards.gpus(memory.total_bytes, memory.available_bytes),
         memory_bytes=memory.total_bytes,
+        engines=installed(),
     )
 
 

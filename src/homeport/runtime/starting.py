@@ -121,6 +121,11 @@ def hub_cache() -> str:
     return os.path.abspath(os.path.expanduser(os.environ.get("HF_HOME") or default))
 
 
+def installed() -> tuple[EngineName, ...]:
+    """The engines that can be started as a process without further words."""
+    return tuple(engine for engine, start in starting.STARTS.items() if _found(start))
+
+
 def _found(start: Start) -> str | None:
     path = shutil.which(start.script)
     if path is None and start.module and _is_installed(start.module.partition(".")[0]):
