@@ -1,7 +1,7 @@
 """``homeport check``: asks an engine what it can do, and tells a table.
 
-The table is the answer (stdout); with ``--save`` it becomes the engine's dialect record, by which
-``homeport serve`` goes from then on.
+The table is the answer (stdout), in a person's words (``check_words``) or as JSON; with ``--save`` what
+was seen becomes the engine's dialect record, by which ``homeport serve`` goes from then on.
 """
 
 import os
@@ -12,18 +12,14 @@ from typing import Any
 import click
 import msgspec
 
-from homeport.cli import output, serve_cmd
+from homeport.cli import check_words, output, serve_cmd
 from homeport.config import dialects, load
 from homeport.engines import records
 from homeport.engines.findings import Finding, Probe
 from homeport.engines.litellm_proxy import is_beyond
-from homeport.engines.probes import PROBES
 from homeport.errors import ConfigError, UpstreamError
 from homeport.facts import Endpoint
 from homeport.settings import ModelSettings, Settings
-
-WORDS = {"yes": "ok", "no": "no", "unsure": "unsure"}
-WIDTH = max(len(probe.says) for probe in PROBES)
 
 
 @click.command()
@@ -49,17 +45,17 @@ def check(model: str | None, file: Path | None, url: str | None, as_json: bool, 
     serve_cmd.set_up_logs("error")  # what fails is told as the answer
     settings = with_demo(load.settings(file, os.environ))
     chosen = _chosen(model, url, settings)
+    width = output.width()
 
     def ready(endpoint: Endpoint) -> None:
         engine = endpoint.engine
         version = f" {engine.version}" if engine.version else ""
-        output.say(f"{endpoint.model.name} at {endpoint.base_url} ({engine.engine}{version})")
+        _say(f"{endpoint.model.name} at {endpoint.base_url} ({engine.engine}{version})", width)
 
     def told(probe: Probe, finding: Finding) -> None:
         if not as_json:
-            output.row(
-                (WORDS[finding.result], 6), (probe.says, WIDTH), (" ".join(finding.seen.split()), 0)
-            )
+            for line in check_words.row(probe, finding, chosen.dialect, width):
+                output.row((line, 0))
 
     try:
         endpoint, findings = run_check(chosen, settings.server.limits, ready, told)
@@ -76,7 +72,10 @@ def check(model: str | None, file: Path | None, url: str | None, as_json: bool, 
     changes = _changes(endpoint, record)
     if as_json:
         output.data_json({"url": endpoint.base_url, **_plain(record), "changes": changes})
-    _tell(record, changes, save=save)
+    else:
+        _tell(record, changes, width, save=save)
+    if save:
+        _save(record)
 
 
 def _chosen(name: str | None, url: str | None, settings: Settings) -> ModelSettings:
@@ -117,14 +116,21 @@ def _plain(record: records.Record) -> dict[str, Any]:
     return plain
 
 
-def _tell(record: records.Record, changes: dict[str, Any], *, save: bool) -> None:
-    if changes:
-        said = ", ".join(f"{name}: {_shown(value)}" for name, value in changes.items())
-        output.say(f"otherwise than homeport believes of {record.engine}: {said}")
-    else:
-        output.say(f"this is what homeport believes of {record.engine}")
-    if not save:
-        return
+def _tell(
+    record: records.Record, changes: dict[str, Any], width: int | None, *, save: bool
+) -> None:
+    """What follows of it all."""
+    if verdict := check_words.verdict(record.findings):
+        _say("\n" + verdict, width)
+    _say("\n" + check_words.changes(changes, record.engine, is_saved=save), width)
+
+
+def _say(text: str, width: int | None) -> None:
+    for line in text.splitlines():
+        output.say(check_words.wrapped(line, width))
+
+
+def _save(record: records.Record) -> None:
     try:
         path = dialects.save(load.home(os.environ), record)
     except OSError as error:
@@ -132,9 +138,3 @@ def _tell(record: records.Record, changes: dict[str, Any], *, save: bool) -> Non
             f"cannot write the record: {error.strerror}", where=str(error.filename)
         ) from None
     output.say(f"kept in {path}; `homeport serve` goes by it from its next start on")
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, frozenset):
-        return ", ".join(sorted(map(str, value))) or "plain text only"
-    return str(value)

@@ -145,7 +145,7 @@ PROBES: Final[tuple[Probe, ...]] = (
     ),
     Probe(
         "messages",
-        "/v1/messages answers in Anthropic's shape",
+        "its own /v1/messages has Anthropic's shape",
         (q.chat(), q.messages(), q.messages()),
         judges.is_message,
     ),
@@ -169,7 +169,7 @@ PROBES: Final[tuple[Probe, ...]] = (
     ),
     Probe(
         "responses",
-        "/v1/responses answers in OpenAI's shape",
+        "its own /v1/responses has OpenAI's shape",
         (q.chat(), q.response(), q.response()),
         judges.is_response,
     ),
