@@ -217,6 +217,55 @@ def test_address_of_another_machine(tmp_path: Path) -> None:
     assert "no address 192.0.2.1" in said
 
 
+def test_a_log_file_needs_its_folder(tmp_path: Path) -> None:
+    said = refusal(tmp_path, "--port", "0", "--log-file", str(tmp_path / "nope" / "x.log"))
+    assert f"there is no folder {tmp_path / 'nope'}" in said
+    assert not (tmp_path / "nope").exists()
+
+
+async def test_a_log_file_leaves_the_talk_where_it_is(tmp_path: Path) -> None:
+    """Events go to the file alone; the address, and what follows, to the person as well."""
+    log = tmp_path / "x.log"
+    with FakeEngine() as engine:
+        arguments = ("--port", "0", "--log-file", str(log), "--upstream", engine.base_url)
+        with serve(tmp_path, *arguments, "--log-level", "debug", "--json") as it:
+            url = it.event("listening")["url"]
+            assert it.event("model_ready")["model"]
+            async with await send(url, "POST", OPENAI.path, OPENAI.request(stream=True)) as answer:
+                await answer.body()
+            it.signal(signal.SIGTERM)
+            status, out, err = await asyncio.to_thread(it.end)
+    assert (status, err) == (0, f"logs go to {log}\n")
+    assert '"stopped"' in out
+    logged = log.read_text()
+    assert "debug" in logged
+    assert '"listening"' in logged, "who reads the log later wants to know it, too"
+
+
+def test_talk_that_leads_into_the_log_is_there_once(tmp_path: Path) -> None:
+    """As `homeport proxy start --local` starts it: whatever is printed before is in the log."""
+    log = tmp_path / "x.log"
+    command = [sys.executable, "-m", "homeport", "serve", "--port", "0", "--no-discover"]
+    env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "HOMEPORT_HOME": str(tmp_path / "h")}
+    with log.open("ab") as end:
+        process = subprocess.Popen(
+            [*command, "--upstream", "http://127.0.0.1:9/v1", "--log-file", str(log)],
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=end,
+            stderr=end,
+        )
+    try:
+        deadline = time.monotonic() + ENDS_WITHIN_S
+        while "is asked every two seconds" not in log.read_text():
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.02)
+    finally:
+        process.terminate()
+        process.wait(ENDS_WITHIN_S)
+    assert log.read_text().count("homeport listens on") == 1
+
+
 @pytest.mark.parametrize(
     "flag", ["--model", "--download-model", "--upstream", "--default-model", "--autocomplete-model"]
 )

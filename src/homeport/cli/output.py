@@ -59,9 +59,8 @@ _seen: dict[str, TextIO] = {}
 def tell_too(stdout: TextIO | None, stderr: TextIO | None) -> None:
     """This process logs into a file from now on (``serve --log-file``); what is printed here goes to
     these as well, because there somebody reads it."""
-    for name, stream in (("stdout", stdout), ("stderr", stderr)):
-        if stream is not None:
-            _seen[name] = stream
+    both = {"stdout": stdout, "stderr": stderr}
+    _seen.update({name: stream for name, stream in both.items() if stream is not None})
 
 
 def say_there(text: str) -> None:

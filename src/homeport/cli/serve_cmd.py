@@ -250,12 +250,22 @@ def _with_flags(model: ModelSettings, ctx: int | None, binary: str | None) -> Mo
 
 
 def _say_into(file: Path) -> None:
+    """Logs, and what engines print past us, go into the file; the talk goes there, too, and stays
+    where the person sees it."""
+    if not file.parent.is_dir():
+        raise ConfigError(
+            f"there is no folder {file.parent}",
+            where="--log-file",
+            hint="a misspelt path would be a log that nobody finds; make the folder first",
+        )
     try:
-        log_files.take_over(file)
+        before = log_files.take_over(file)
     except OSError as error:
         raise ConfigError(
             f"{file} cannot be written: {error.strerror}", where="--log-file"
         ) from None
+    output.tell_too(*before)
+    output.say_there(f"logs go to {file}")
 
 
 def set_up_logs(level: str, *, dated: bool = False) -> None:

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO, Final, cast
+from typing import BinaryIO, Final, TextIO, cast
 
 LIMIT_BYTES: Final = 8 * 1024**2
 """Of one file. Without ``--debug`` that is months."""
@@ -41,11 +41,23 @@ def opened(file: Path) -> int:
 # ---------------------------------------------------------------------- the process that writes
 
 
-def take_over(file: Path, limit_bytes: int = LIMIT_BYTES) -> None:
-    """From here on this process says everything into the file. Raises ``OSError``."""
+def take_over(file: Path, limit_bytes: int = LIMIT_BYTES) -> tuple[TextIO | None, TextIO | None]:
+    """From here on this process says everything into the file. Returns what standard output and
+    standard error were before; None where they led into this very file. Raises ``OSError``."""
     log = _Log(file, (sys.stdout.fileno(), sys.stderr.fileno()), limit_bytes)
+    before = tuple(os.dup(number) for number in log.numbers)
     log.begin()
+    stdout, stderr = (_as_it_was(number, file) for number in before)
     sys.stdout, sys.stderr = (_text_stream(log, number) for number in log.numbers)
+    return stdout, stderr
+
+
+def _as_it_was(number: int, file: Path) -> TextIO | None:
+    if os.path.samestat(os.fstat(number), file.stat()):
+        os.close(number)
+        return None
+    raw = cast(BinaryIO, io.FileIO(number, "w"))  # nothing is kept that cannot be written
+    return io.TextIOWrapper(raw, "utf-8", "backslashreplace", write_through=True)
 
 
 def _text_stream(log: "_Log", number: int) -> io.TextIOWrapper:
