@@ -17,7 +17,7 @@ import pytest
 
 from homeport.engines import llamacpp
 from homeport.facts import ModelFacts
-from homeport.wire import anthropic, anthropic_tools, openai_chat_upstream, turns
+from homeport.wire import anthropic, anthropic_blocks, anthropic_tools, openai_chat_upstream, turns
 from homeport.wire.events import Part, Text
 from tests.server.fakes import READY, Plan, World, whole
 from tests.support.asgi import ask
@@ -152,10 +152,19 @@ NATURAL: list[tuple[Change, Written, Mutation, str]] = [
     (
         block_then_string,
         compact,
-        Code(anthropic._parts, A_STRING, 'return (Text(f"{content}\\n"),) if content else ()'),
+        Code(
+            anthropic_blocks.parts_of,
+            A_STRING,
+            'return (Text(f"{content}\\n"),) if content else ()',
+        ),
         "messages.1 (user)",
     ),
-    (nothing, indented, Code(anthropic._arguments, ARGUMENTS, "bytes(raw).decode()"), "messages.2"),
+    (
+        nothing,
+        indented,
+        Code(anthropic_blocks._arguments, ARGUMENTS, "bytes(raw).decode()"),
+        "messages.2",
+    ),
     (
         nothing,
         indented,
@@ -165,14 +174,14 @@ NATURAL: list[tuple[Change, Written, Mutation, str]] = [
     (
         wrapped_call,
         compact,
-        Code(anthropic._arguments, "'{\"__unparsedToolInput\":', ", ""),
+        Code(anthropic_blocks._arguments, "'{\"__unparsedToolInput\":', ", ""),
         "messages.2 (assistant)",
     ),
     (empty_block, compact, Code(turns.text_of, " and part.text", ""), "messages.1 (user)"),
     (
         pruned_thinking,
         compact,
-        Entry(anthropic.BLOCKS, "redacted_thinking", redacted),
+        Entry(anthropic_blocks.BLOCKS, "redacted_thinking", redacted),
         "messages.2 (assistant)",
     ),
 ]

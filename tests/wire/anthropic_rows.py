@@ -4,10 +4,18 @@ what a row is, and takes these up."""
 from __future__ import annotations
 
 from homeport.server import asking, context_fit, proxy
-from homeport.wire import anthropic, anthropic_answer, anthropic_tools, openai_chat_upstream, turns
+from homeport.wire import (
+    anthropic,
+    anthropic_answer,
+    anthropic_blocks,
+    anthropic_tools,
+    openai_chat_upstream,
+    turns,
+)
 from tests.wire.mutations import Code, Entry, Mutation, Value
 
-A, AA, T, BLOCKS = anthropic, anthropic_answer, anthropic_tools, anthropic.BLOCKS
+A, AA, T, AB = anthropic, anthropic_answer, anthropic_tools, anthropic_blocks
+BLOCKS = AB.BLOCKS
 CU = openai_chat_upstream
 FOLDS = "pair_tool_results(in_place(turns))"
 DECODED = "_request(_decoder.decode(body), counting=counting, pdf_text=pdf_text)"
@@ -136,8 +144,8 @@ ROWS: dict[str, tuple[Mutation, ...]] = {
             "shown[change.name] = known[change.name]",
             "shown = {change.name: known[change.name], **shown}",
         ),
-        Entry(BLOCKS, "tool_addition", A._nothing),
-        Entry(BLOCKS, "tool_removal", A._nothing),
+        Entry(BLOCKS, "tool_addition", AB._nothing),
+        Entry(BLOCKS, "tool_removal", AB._nothing),
     ),
     "3.1 tool_addition … of an mcp_* tool": (
         Code(T.change_of, '("mcp_tool_reference", "mcp_toolset_reference")', "()"),
@@ -154,10 +162,10 @@ ROWS: dict[str, tuple[Mutation, ...]] = {
     ),
     "3.1 fallback": (Entry(BLOCKS, "fallback"),),
     "3.1 container_upload, browser_state": (
-        Entry(A.REFUSED, "container_upload"),
-        Entry(A.REFUSED, "browser_state"),
-        Entry(BLOCKS, "container_upload", A._nothing),
-        Entry(BLOCKS, "browser_state", A._nothing),
+        Entry(AB.REFUSED, "container_upload"),
+        Entry(AB.REFUSED, "browser_state"),
+        Entry(BLOCKS, "container_upload", AB._nothing),
+        Entry(BLOCKS, "browser_state", AB._nothing),
     ),
     "3.1 user text": (
         Code(CU._user_message, 'text_of(tuple(parts), "\\n")', 'text_of(tuple(parts), " ")'),
@@ -166,28 +174,28 @@ ROWS: dict[str, tuple[Mutation, ...]] = {
         ),
     ),
     "3.1 image, base64": (
-        Code(A._image, "f\"data:{source.media_type or 'image/png'};base64,{source.data}\"", '""'),
+        Code(AB._image, "f\"data:{source.media_type or 'image/png'};base64,{source.data}\"", '""'),
     ),
-    "3.1 image, url": (Code(A._image, "return (Image(source.url),)", "return ()"),),
+    "3.1 image, url": (Code(AB._image, "return (Image(source.url),)", "return ()"),),
     "3.1 image, document by file id": (
-        Code(A._image, 'why = "', 'if source.type == "file":\n        return ()\n    why = "'),
-        Code(A._document, 'raise bad(f"{path}.source", _why_not(source))', 'text = ""'),
+        Code(AB._image, 'why = "', 'if source.type == "file":\n        return ()\n    why = "'),
+        Code(AB._document, 'raise bad(f"{path}.source", _why_not(source))', 'text = ""'),
     ),
     "3.1 document: text, content": (
-        Code(A._document, "(block.title, block.context, text)", "(text,)"),
-        Code(A._document, "text = source.data", 'text = ""'),
-        Code(A._document, 'text = "\\n".join(', 'text = "".join('),
+        Code(AB._document, "(block.title, block.context, text)", "(text,)"),
+        Code(AB._document, "text = source.data", 'text = ""'),
+        Code(AB._document, 'text = "\\n".join(', 'text = "".join('),
     ),
     "3.1 document: PDF": (
-        Code(A._document, '_text_of_pdf(source, f"{path}.source", pdf_text)', '""'),
-        Code(A._text_of_pdf, "return pdf_text(data)", "return no_pdf(data)"),
+        Code(AB._document, '_text_of_pdf(source, f"{path}.source", pdf_text)', '""'),
+        Code(AB._text_of_pdf, "return pdf_text(data)", "return no_pdf(data)"),
     ),
     "3.1 document: url": (
-        Code(A._document, 'raise bad(f"{path}.source", _why_not(source))', 'text = ""'),
+        Code(AB._document, 'raise bad(f"{path}.source", _why_not(source))', 'text = ""'),
     ),
     "3.1 search_result": (
-        Entry(BLOCKS, "search_result", A._nothing),
-        Code(A._search_result, "(block.title, where, text)", "(text,)"),
+        Entry(BLOCKS, "search_result", AB._nothing),
+        Code(AB._search_result, "(block.title, where, text)", "(text,)"),
     ),
     "3.1 assistant text": (
         Code(CU._assistant, 'text_of(turn.parts, "")', 'text_of(turn.parts, "\\n")'),
@@ -196,25 +204,25 @@ ROWS: dict[str, tuple[Mutation, ...]] = {
         Code(CU._assistant, "if calls:", "if False:"),
         Code(CU._assistant, '"id": part.id', '"id": "x"'),
         Code(
-            A._arguments,
+            AB._arguments,
             "msgspec.json.format(bytes(raw).decode(), indent=-1)",
             "bytes(raw).decode()",
         ),
         Code(
-            A._arguments,
+            AB._arguments,
             "msgspec.json.format(bytes(raw).decode(), indent=-1)",
             'msgspec.json.encode(msgspec.json.decode(raw), order="sorted").decode()',
         ),
     ),
     "3.1 tool_use.input as text, __unparsedToolInput, __raw_arguments": (
-        Code(A._arguments, "if text.startswith('\"'):", "if False:"),
-        Code(A._arguments, "'{\"__unparsedToolInput\":', ", ""),
-        Code(A._arguments, ", '{\"__raw_arguments\":'", ", '!'"),
+        Code(AB._arguments, "if text.startswith('\"'):", "if False:"),
+        Code(AB._arguments, "'{\"__unparsedToolInput\":', ", ""),
+        Code(AB._arguments, ", '{\"__raw_arguments\":'", ", '!'"),
     ),
     "3.1 thinking": (
         Code(CU._assistant, "message[engine.reasoning_key]", 'message["content"]'),
         Code(CU._assistant, 'thinking = "".join(', 'thinking = "\\n".join('),
-        Code(A._thinking_part, "if block.thinking", "if False"),
+        Code(AB._thinking_part, "if block.thinking", "if False"),
     ),
     "3.1 redacted_thinking": (Entry(BLOCKS, "redacted_thinking"),),
     "3.1 empty assistant turn": (
@@ -234,8 +242,8 @@ ROWS: dict[str, tuple[Mutation, ...]] = {
         Code(CU._tool_message, "if engine.image_in_tool and", "if False and"),
     ),
     "3.1 tool_result … document, search_result": (
-        Entry(BLOCKS, "document", A._nothing),
-        Entry(BLOCKS, "search_result", A._nothing),
+        Entry(BLOCKS, "document", AB._nothing),
+        Entry(BLOCKS, "search_result", AB._nothing),
     ),
     "3.1 tool_result … empty": (
         Code(
@@ -249,7 +257,7 @@ ROWS: dict[str, tuple[Mutation, ...]] = {
         Code(CU._tool_message, 'not text.lower().startswith("error")', "True"),
     ),
     "3.1 tool_reference": (
-        Entry(BLOCKS, "tool_reference", A._nothing),
+        Entry(BLOCKS, "tool_reference", AB._nothing),
         Code(A._references_in, "return (b.tool_name for", "return () and (b.tool_name for"),
     ),
     "3.1 mixed user turn": (
@@ -352,7 +360,7 @@ ROWS: dict[str, tuple[Mutation, ...]] = {
     ),
     "3.1 unknown block type": (
         Code(
-            A._parts,
+            AB.parts_of,
             "if read is None:",
             "if read is None:\n            continue\n        if not read:",
         ),

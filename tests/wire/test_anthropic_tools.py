@@ -12,7 +12,7 @@ import pytest
 
 from homeport.engines import llamacpp, mlx, vllm
 from homeport.wire import anthropic, openai_chat_upstream
-from homeport.wire.anthropic import BLOCKS, REFUSED
+from homeport.wire.anthropic_blocks import BLOCKS, REFUSED
 from homeport.wire.anthropic_tools import SERVER_TOOLS
 from homeport.wire.client_tools import CLIENT_TOOLS, NO_SCREEN
 from tests.wire.anthropic_support import MODEL, SCHEMA, TEXT, TOOL, refused, result, sent

@@ -7,8 +7,8 @@ from homeport.server import calls
 from homeport.server import web_search as searcher
 from homeport.server.mending import Mending
 from homeport.wire import (
-    anthropic,
     anthropic_answer,
+    anthropic_blocks,
     argument_repair,
     call_python,
     call_text,
@@ -55,9 +55,9 @@ ROWS: dict[str, tuple[Mutation, ...]] = {
         Code(anthropic_answer.input_of, 'else {"__raw_arguments": arguments}', "else {}"),
     ),
     "3.5 a history": (
-        Code(anthropic._arguments, "'{\"__unparsedToolInput\":', ", ""),
-        Code(anthropic._arguments, ", '{\"__raw_arguments\":'", ", '!'"),
-        Code(anthropic._arguments, "if text.startswith('\"'):", "if False:"),
+        Code(anthropic_blocks._arguments, "'{\"__unparsedToolInput\":', ", ""),
+        Code(anthropic_blocks._arguments, ", '{\"__raw_arguments\":'", ", '!'"),
+        Code(anthropic_blocks._arguments, "if text.startswith('\"'):", "if False:"),
     ),
     # ----------------------------------------------------------------- 3.10
     "3.10 <tool_call>, as Hermes and Qwen print it": without(

@@ -26,6 +26,7 @@ from homeport.wire import (
     sse,
     web_search,
 )
+from homeport.wire.anthropic_blocks import PdfText, no_pdf
 from homeport.wire.anthropic_stream import AnthropicStream, PrewarmStream
 from homeport.wire.anthropic_upstream import MESSAGES_PATH
 from homeport.wire.chat_guard import GuardedRelay, rescued_body
@@ -214,7 +215,7 @@ class AnthropicCall:
         body: bytes,
         *,
         counting: bool = False,
-        pdf_text: anthropic.PdfText = anthropic.no_pdf,
+        pdf_text: PdfText = no_pdf,
         searcher: WebSearcher | None = None,
     ) -> None:
         self._body, self._counting = body, counting

@@ -57,7 +57,8 @@ from homeport.server.usage import UsageLog
 from homeport.server.web_search import WebSearcher
 from homeport.settings import SMALL_MODELS, Limits
 from homeport.upstream import Client, LostError
-from homeport.wire import anthropic, messages_relay
+from homeport.wire import messages_relay
+from homeport.wire.anthropic_blocks import may_hold_pdf
 
 log = structlog.get_logger()
 
@@ -130,7 +131,7 @@ class Proxy:
     async def _anthropic(self, http: Http, *, counting: bool = False) -> AnthropicCall:
         """The request, read; one that we cannot read only where it is handed on as it is."""
         body = await http.body(self._limits.body_bytes)
-        if anthropic.may_hold_pdf(body) and not self._passes_unread(http, body):
+        if may_hold_pdf(body) and not self._passes_unread(http, body):
             pdf_text = self._documents.pdf_text
             with http.watch():
                 call = await self._documents.beside(
