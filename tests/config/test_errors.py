@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from homeport.config import load, nodes, schema
+from homeport.config.keys import sha256_of
 from homeport.config.problems import MAX_SHOWN, CollectedConfigError, Problems
 from tests.config.conftest import SHA, Errors
 
@@ -16,6 +17,9 @@ MODEL = "models:\n  m:\n    "
 UPSTREAM = MODEL + "upstream: http://h/v1\n"
 ON_PATH = MODEL + "path: a.gguf\n"
 PAIR = "models:\n  m: {{path: a.gguf, {a}}}\n  n: {{path: b.gguf, {b}}}\n"
+
+
+SECRET = "hp-dummy"
 
 
 class Case(NamedTuple):
@@ -54,12 +58,30 @@ CASES = [
     Case("model-twice", ON_PATH + "  m: {}\n", 4, "models.m", "here twice", "keep one"),
     Case("both-spellings", ON_PATH + "    alias: x\n    aliases: [y]\n", 5, "models.m.aliases",
          "'aliases' and 'alias' are the same key", "delete the other"),
+    # shapes that people try
+    Case("models-list", "models:\n  - name: coder\n    path: a.gguf\n  - small: {path: a}\n", 1, "models",
+         "is a list", "a line 'coder:', and its settings indented below it; so for small"),
+    Case("models-files", "models: [a.gguf]\n", 1, "models", "is a list", "a line 'NAME:'"),
+    Case("aliases-list", "aliases:\n  - gpt: m\n", 1, "aliases", "a list", "without '-': 'gpt: ...'"),
+    Case("beside", "models:\n  coder:\n    upstream: http://127.0.0.1:1\n  path: a.gguf\n", 4,
+         "models.path", "'path' stands beside 'coder', not in it", "two spaces more than 'coder:'"),
+    Case("bare-key", f"server:\n  keys:\n    - {SECRET}\n", 3, "server.keys.0", "a single value",
+         f"- {{name: \"laptop\", sha256: {sha256_of(SECRET)}}}"),
+    Case("bare-digest", f"server:\n  keys: ['{sha256_of(SECRET)}']\n", 2, "server.keys.0",
+         "a single value", f"sha256: {sha256_of(SECRET)}}}: whose"),
+    Case("bare-word", "server:\n  keys: phone\n", 2, "server.keys", "must be a list",
+         "`homeport key new --name laptop` makes a key"),
+    Case("named-key", f"server:\n  keys:\n    phone: {SECRET}\n", 2, "server.keys", "must be a list",
+         f"- {{name: \"phone\", sha256: {sha256_of(SECRET)}}}"),
+    Case("unlisted-key", "server:\n  keys:\n    name: phone\n    sha256: x\n", 2, "server.keys",
+         "must be a list", "put a '-' before 'name:'"),
+    Case("model-text", "models: {m: a.gguf}\n", 1, "models.m", "single value", "'path: ...'"),
     # types
     Case("section-list", "server: [a]\n", 1, "server", "this must be a mapping, is a list", "lines"),
     Case("section-text", "server: x\n", 1, "server", "must be a mapping, is a single value", "lines"),
     Case("list-mapping", MODEL + "path: a.gguf\n    aliases: {a: b}\n", 4, "models.m.aliases",
          "must be a list, is a mapping", "one '- ...' line for each"),
-    Case("list-map", "server:\n  keys: {a: b}\n", 2, "server.keys", "list, is a mapping", "- ..."),
+    Case("list-map", "server:\n  keys: {a: b}\n", 2, "server.keys", "list, is a mapping", "--name a"),
     Case("scalar-list", "default_model: [a]\n", 1, "default_model", "(model), is a list", "one value"),
     Case("scalar-map", "server: {port: {a: 1}}", 1, "server.port", "is a mapping", "one value"),
     Case("empty-item", MODEL + "path: a.gguf\n    args: [-v, ~]\n", 4, "models.m.args.1",

@@ -66,6 +66,8 @@ class Section(msgspec.Struct, frozen=True):
     """At least one of these has to be there."""
     short: str = ""
     """The key that a single value in place of the mapping stands for."""
+    bare: Callable[[str, str], str] | None = None
+    """What to write instead of a single value; it gets the value, and a name where there is one."""
 
     def key(self, name: str) -> Key | None:
         return next((k for k in self.keys if name in (k.name, k.also)), None)

@@ -13,6 +13,7 @@ from typing import Final, NoReturn
 
 import yaml
 
+from homeport.config import instead
 from homeport.config.kinds import (
     ANY_TEXT,
     FLAG,
@@ -150,7 +151,7 @@ class _Reader:
             return {key.name: self.value(node, key.kind, path)}
         result: dict[str, object] = {}
         written: set[str] = set()
-        for name, child in self._pairs(node, path):
+        for name, child in self._pairs(node, path, schema):
             key = schema.key(name)
             if key is None:
                 self._unknown(name, schema, path)
@@ -180,9 +181,14 @@ class _Reader:
         self, node: yaml.Node, kind: MapOf, path: KeyPath
     ) -> tuple[tuple[object, object], ...]:
         result: dict[object, object] = {}
-        for name, child in self._pairs(node, path):
+        entry = ""
+        for name, child in self._pairs(node, path, kind):
             here = (*path, name)
             try:
+                if entry and instead.is_beside(name, child, kind):
+                    message = f"'{name}' stands beside '{entry}', not in it"
+                    self._wrong(here, message, f"indent it two spaces more than '{entry}:'")
+                entry = name
                 key = self._checked(name, kind.key, here)
                 if key in result:
                     self._wrong(here, f"'{key}' is here already, by another name", "keep one")
@@ -197,8 +203,8 @@ class _Reader:
         if kind.one_ok and isinstance(node, yaml.ScalarNode):
             return (self.value(node, kind.item, path),)
         if not isinstance(node, yaml.SequenceNode):
-            hint = "write [a, b], or one '- ...' line for each"
-            self._wrong(path, f"must be a list, is {_called(node)}", hint)
+            message = f"must be a list, is {_called(node)}"
+            self._wrong(path, message, instead.of_list(node, kind))
         result: list[object] = []
         for position, child in enumerate(node.value):
             here = (*path, position)
@@ -258,14 +264,16 @@ class _Reader:
             self._problems.add(path, wrong.message, wrong.hint)
             raise _SkippedError from wrong
 
-    def _pairs(self, node: yaml.Node, path: KeyPath) -> list[tuple[str, yaml.Node]]:
+    def _pairs(
+        self, node: yaml.Node, path: KeyPath, kind: Section | MapOf | None = None
+    ) -> list[tuple[str, yaml.Node]]:
         """A mapping's keys and value nodes; each key is noted with its line."""
         if _is_null(node):
             return []
         if not isinstance(node, yaml.MappingNode):
             what = "the file" if not path else "this"
-            hint = "write 'key: value' lines" + (", as 'models:' and below it" if not path else "")
-            self._wrong(path, f"{what} must be a mapping, is {_called(node)}", hint)
+            message = f"{what} must be a mapping, is {_called(node)}"
+            self._wrong(path, message, instead.of_mapping(node, kind, path))
         result: dict[str, yaml.Node] = {}
         merged: list[yaml.Node] = []
         for key_node, child in node.value:

@@ -11,6 +11,7 @@ Models and what holds for many of them have tables of their own, ``config.model_
 
 from typing import Final
 
+from homeport.config import keys
 from homeport.config.kinds import (
     BOOLEAN,
     COUNT,
@@ -116,7 +117,8 @@ KEY: Final = Section(
             doc="SHA-256 of the key. `homeport key new` makes a key and prints these lines; the "
             "key itself is kept nowhere.",
         ),
-    )
+    ),
+    bare=keys.instead_of,
 )
 
 SERVER: Final = Section(
