@@ -59,8 +59,8 @@ CASES = [
     Case("both-spellings", ON_PATH + "    alias: x\n    aliases: [y]\n", 5, "models.m.aliases",
          "'aliases' and 'alias' are the same key", "delete the other"),
     # shapes that people try
-    Case("models-list", "models:\n  - name: coder\n    path: a.gguf\n  - small: {path: a}\n", 1, "models",
-         "is a list", "a line 'coder:', and its settings indented below it; so for small"),
+    Case("models-list", "models:\n  - name: coder\n    path: a.gguf\n  - small: {path: a}\n", 1,
+         "models", "is a list", "a line 'coder:', and its settings indented below it; so for small"),
     Case("models-files", "models: [a.gguf]\n", 1, "models", "is a list", "a line 'NAME:'"),
     Case("aliases-list", "aliases:\n  - gpt: m\n", 1, "aliases", "a list", "without '-': 'gpt: ...'"),
     Case("beside", "models:\n  coder:\n    upstream: http://127.0.0.1:1\n  path: a.gguf\n", 4,
