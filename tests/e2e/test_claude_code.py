@@ -11,16 +11,20 @@ Signs of a stream that the CLI did not like: the same request again (a retry), o
 
 from __future__ import annotations
 
+import os
+import re
 import secrets
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.claude_code import ClaudeCode, Run
+from tests.support.claude_code import RUN_TIMEOUT_S, ClaudeCode, Run
 from tests.support.engine import Answer, FakeEngine, ToolCall, When
-from tests.support.gateway import Gateway
+from tests.support.gateway import POLL_S, READY_TIMEOUT_S, Gateway
+from tests.support.npm_client import run_bounded
 
 pytestmark = [
     pytest.mark.claude_code,
@@ -173,6 +177,25 @@ def test_overflow_leads_to_a_clear_end(
     assert run.exit_status == 1
     assert run.retries == []
     assert len(engine.chats()) == 1
+
+
+@pytest.mark.llamacpp
+def test_the_line_that_serve_prints_for_the_demo_model(
+    claude: ClaudeCode, demo_gateway: Gateway, tmp_path: Path
+) -> None:
+    """As a person types it, with nothing else set but what keeps the CLI off the network."""
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    while not (found := re.search(r"Claude Code:  (.* claude --bare .*)", demo_gateway.output())):
+        assert time.monotonic() < deadline, demo_gateway.output()
+        time.sleep(POLL_S)
+    (tmp_path / "claude").symlink_to(claude.executable)
+    quiet = ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "DISABLE_AUTOUPDATER")
+    env = {"PATH": f"{tmp_path}:{os.defpath}", "HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
+    status, said, err = run_bounded(
+        ["sh", "-c", found[1]], tmp_path, env | dict.fromkeys(quiet, "1"), RUN_TIMEOUT_S
+    )
+    assert (status, err) == (0, "")
+    assert said.startswith("Hello")
 
 
 @pytest.mark.llamacpp

@@ -6,23 +6,27 @@ cannot work before trying it.
 """
 
 import os
+import shutil
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from homeport import litellm
 from homeport.cli import output, reload_cmd
+from homeport.demo import demo_model_path
 from homeport.engines import detect
 from homeport.errors import ConfigError
 from homeport.facts import Endpoint, ModelFacts
-from homeport.settings import Settings
+from homeport.settings import ModelSettings, Settings
 
 if TYPE_CHECKING:  # heavy
     from homeport.engines.litellm_proxy import Plan
     from homeport.runtime.discovery import Found
     from homeport.runtime.leftovers import Leftovers
+    from homeport.runtime.start_news import Failure
     from homeport.server.admin import Reloaded
 
 
@@ -31,7 +35,8 @@ class TerminalNarrator:
 
     def __init__(self) -> None:
         self._url, self._key = "", "local"
-        self._is_demo = self._is_ready = self._has_told = False
+        self._default: ModelSettings | None = None
+        self._is_ready = self._has_told = False
         self._found: set[str] = set()
 
     def found(self, found: "Found") -> None:
@@ -63,7 +68,7 @@ class TerminalNarrator:
     def listening(self, url: str, settings: Settings) -> None:
         self._url = url
         self._key = "YOUR-KEY" if settings.needs_key else "local"
-        self._is_demo = [model.id for model in settings.models] == ["homeport-demo"]
+        self._default = _default_of(settings)
         output.say(f"homeport listens on {url}  (Ctrl-C stops)")
         self._tell_how()
 
@@ -76,7 +81,10 @@ class TerminalNarrator:
             size = f", {context} tokens of context" if context else ""
             output.say(f"  {model_id} is ready ({endpoint.engine.engine}{size})")
         self._is_ready = True
+        may_answer = self._default.id == model_id if self._default else not self._has_told
         self._tell_how()
+        if may_answer and not _is_demo(self._default):
+            self._tell_if_small(model_id, endpoint.model.context_tokens)
 
     def installing_litellm(self, plan: "Plan") -> None:
         version = plan.settings.version or litellm.VERSION
@@ -92,13 +100,23 @@ class TerminalNarrator:
         """What to type next, once, when there is something to talk to."""
         if self._url and self._is_ready and not self._has_told:
             self._has_told = True
-            how = HOW_TO.format(url=self._url, key=self._key)
-            output.say((f"{DEMO}\n" if self._is_demo else "") + how)
+            how_to = DEMO if _is_demo(self._default) else HOW_TO
+            output.say(how_to.format(url=self._url, key=self._key, homeport=_homeport()))
 
-    def model_failed(self, model_id: str, reason: str) -> None:
-        output.error(
-            reason, hint=f"requests for {model_id} get a 503 until it starts; it is tried again"
+    def _tell_if_small(self, model_id: str, context: int | None) -> None:
+        """Claude Code would say so itself, or the engine, after a while and in other words."""
+        if context is None or context >= CLAUDE_CODE_TOKENS:
+            return
+        is_ours = self._default is not None and self._default.path is not None
+        more = "serve it with --ctx 65536" if is_ours else "give it more in its server's settings"
+        output.warning(
+            f"{model_id} has {context} tokens of context, Claude Code needs {CLAUDE_CODE_TOKENS}",
+            hint=f"{more}; or `claude --bare`, which needs {CLAUDE_BARE_TOKENS}",
         )
+
+    def model_failed(self, model_id: str, failure: "Failure") -> None:
+        output.error(failure.reason, hint=failure.hint)
+        output.say(f"  {failure.after}")
 
     def upstream_down(self, url: str, reason: str) -> None:
         output.warning(reason, hint=f"start the server at {url}; it is asked every two seconds")
@@ -130,6 +148,25 @@ class TerminalNarrator:
         output.say("stopped")
 
 
+def _default_of(settings: Settings) -> ModelSettings | None:
+    """Who answers names that nobody knows; None where the servers that run tell."""
+    by_id = {model.id: model for model in settings.models}
+    if settings.default_model is not None:
+        return by_id.get(settings.default_model)
+    return next(iter(settings.models), None)
+
+
+def _is_demo(model: ModelSettings | None) -> bool:
+    return model is not None and model.path == str(demo_model_path())
+
+
+def _homeport() -> str:
+    """The command, as it can be typed here: after `make serve` it is on nobody's PATH."""
+    called = Path(sys.argv[0])
+    is_called_so = called.name == "homeport" and shutil.which("homeport") is None
+    return str(called) if is_called_so else "homeport"
+
+
 def _listed(models: Sequence[ModelFacts]) -> str:
     shown = [
         model.name + (f" ({model.context_tokens} tokens)" if model.context_tokens else "")
@@ -147,10 +184,27 @@ WANTS_KEY = (
     "or leave discovery out with --no-discover"
 )
 
+CLAUDE_CODE_TOKENS = 30_000
+CLAUDE_BARE_TOKENS = 8_000
+"""The least context with which Claude Code was seen to work, as it is and with ``--bare``
+(docs/claude-code.md)."""
+
 DEMO = """
-  This is the demo model: a few million weights that can greet, echo and call a tool.
-  Serve a real one:   homeport serve --model path/to/model.gguf
-  or a running one:   homeport serve --upstream http://127.0.0.1:8080/v1"""
+  This is the demo model: a toy, to see that everything
+  works. It greets, echoes and calls a tool. Claude Code's
+  full prompt takes it a minute, and the answer is junk;
+  with --bare it works:
+
+  Claude Code:  ANTHROPIC_BASE_URL={url} ANTHROPIC_AUTH_TOKEN={key} claude --bare -p "Hello"
+  OpenAI SDKs:  OPENAI_BASE_URL={url}/v1 OPENAI_API_KEY={key}
+
+  A real model next: a file, the hub's, or one that runs:
+
+  {homeport} serve --model path/to/model.gguf
+  {homeport} serve --download-model ORG/NAME
+  {homeport} serve --upstream http://127.0.0.1:8080/v1
+"""
+"""Talk fits into 60 columns; lines that are copied are not broken."""
 
 HOW_TO = """
   Claude Code:  ANTHROPIC_BASE_URL={url} ANTHROPIC_AUTH_TOKEN={key} claude
@@ -195,8 +249,8 @@ class JsonNarrator:
             context_tokens=endpoint.model.context_tokens,
         )
 
-    def model_failed(self, model_id: str, reason: str) -> None:
-        self._tell("model_failed", model=model_id, reason=reason)
+    def model_failed(self, model_id: str, failure: "Failure") -> None:
+        self._tell("model_failed", model=model_id, **failure._asdict())
 
     def upstream_down(self, url: str, reason: str) -> None:
         self._tell("upstream_down", upstream=url, reason=reason)
