@@ -26,5 +26,5 @@ def test_sha256_is_that_of_the_whole_key() -> None:
 )
 def test_the_lines_can_be_pasted_whatever_the_name(name: str, read: Read) -> None:
     sha256 = keys.sha256_of(keys.new_key())
-    (key,) = read(keys.yaml_lines(name, sha256)).server.keys
+    (key,) = read(keys.yaml_lines(name, sha256, is_first=True)).server.keys
     assert (key.name, key.sha256) == (name, sha256)

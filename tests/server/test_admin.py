@@ -161,6 +161,17 @@ async def test_what_there_is_not(method: str, path: str, status: int) -> None:
     assert await found.status() == status
 
 
+async def test_a_name_that_nobody_has_gets_those_that_are_near_or_there() -> None:
+    async with world() as app:
+        app.add("coder")
+        app.add("embed")
+        for name, told in [("codr", "did you mean 'coder'?"), ("zzz", "here: 'coder' and 'embed'")]:
+            found = await ask(app, "POST", f"/admin/models/{name}/load", headers=AUTH)
+            message = (await found.json())["error"]["message"]
+            assert message.startswith(f"model '{name}' is not known here; ")
+            assert message.endswith(told)
+
+
 async def test_without_an_admin_there_is_none() -> None:
     app = Gateway(ServerSettings(master_key="m"), Directory(), Client(), Metrics(), started_at_s=0)
     found = await ask(app, "GET", "/admin/models", headers={"x-api-key": "m"})

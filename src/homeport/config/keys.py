@@ -39,6 +39,12 @@ def instead_of(text: str, name: str) -> str:
     return f"`homeport key new --name {whose}` makes a key, and says what to write"
 
 
-def yaml_lines(name: str, sha256: str) -> str:
+def own_name(sha256: str) -> str:
+    """Of a key whose holder has none: no other key is called so."""
+    return f"key-{sha256[:8]}"
+
+
+def yaml_lines(name: str, sha256: str, *, is_first: bool) -> str:
     """The lines to paste into the configuration. JSON quoting is valid YAML for any name."""
-    return f"server:\n  keys:\n    - name: {json.dumps(name)}\n      sha256: {sha256}\n"
+    head = "server:\n  keys:\n" if is_first else ""
+    return f"{head}    - name: {json.dumps(name)}\n      sha256: {sha256}\n"

@@ -249,10 +249,14 @@ class Catalog:
     def _names_for(self, kind: RequestKind) -> list[str]:
         return sorted(i for i in self._models if self._fits(i, kind))
 
-    def _unknown(self, name: str, kind: RequestKind) -> ClientError:
+    def unknown(self, name: str) -> ClientError:
+        """To be raised where no default answers; names what is near, or some of all models."""
+        return self._unknown(name, None)
+
+    def _unknown(self, name: str, kind: RequestKind | None) -> ClientError:
         what = f"model {_short(name)} is not known here" if name else "no model is named"
         close = difflib.get_close_matches(name[:200], self._found, n=3, cutoff=0.6)
-        names = self._names_for(kind) or sorted(self._models)
+        names = (self._names_for(kind) if kind else []) or sorted(self._models)
         if close:
             what += f"; did you mean {_listed(close, 'or')}?"
         elif names:

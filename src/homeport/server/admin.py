@@ -141,7 +141,7 @@ class Admin:
         resolution = self._directory.catalog.resolve(name, kind="chat")
         entry = self._directory.catalog.get(resolution.model_id)
         if entry is None or resolution.how in ("wildcard", "default"):
-            raise ClientError("not_found", f"there is no model '{name}'")
+            raise self._directory.catalog.unknown(name)
         instance = self._directory.engine_of(entry.id)
         assert instance is not None, "published with the catalog"
         return entry, instance
