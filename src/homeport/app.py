@@ -53,6 +53,7 @@ from homeport.runtime.remote import RemoteInstance
 from homeport.runtime.shims import Shims
 from homeport.runtime.sleeping import Sleeper
 from homeport.runtime.slot_files import SlotFiles
+from homeport.runtime.start_news import Failure, StartNews
 from homeport.runtime.terminal import Terminal
 from homeport.server import listen
 from homeport.server.admin import Admin, Reloaded, ReloadError
@@ -89,7 +90,7 @@ class Narrator(RosterNarrator, ReloadNarrator, Protocol):
 
     def litellm_ready(self, endpoint: Endpoint, plan: Plan) -> None: ...
 
-    def model_failed(self, model_id: str, reason: str) -> None: ...
+    def model_failed(self, model_id: str, failure: Failure) -> None: ...
 
     def draining(self, requests: int) -> None: ...
 
@@ -163,7 +164,9 @@ class App:
         budget = budget_bytes(provision.machine)
         self._fleet = Fleet(policy_of(self._settings.lifecycle, budget), memory=provision)
         news, metrics = News(), Metrics()
-        for observer in (news, FleetMetrics(self._fleet, self._directory, metrics.registry)):
+        self._start_news = StartNews(self._narrator.model_failed, self._narrator.model_ready)
+        fleet_metrics = FleetMetrics(self._fleet, self._directory, metrics.registry)
+        for observer in (news, fleet_metrics, self._start_news):
             self._fleet.observe(observer)
         if self._recorder is not None:
             StoreMetrics(self._recorder, metrics.registry)
@@ -406,7 +409,9 @@ class App:
             with instance.lease(takes_slot=False) as lease:
                 endpoint = lease.endpoint or await lease.ready()
         except RequestFault as error:
-            self._narrator.model_failed(instance.id, error.message)
+            if not self._start_news.has_told(instance):  # refused, or not one of the fleet
+                after = f"requests for {instance.id} get a 503 until it starts; it is tried again"
+                self._narrator.model_failed(instance.id, Failure(error.message, "", after))
         else:
             if instance is self._directory.litellm and (plan := self._beside.plan):
                 self._narrator.litellm_ready(endpoint, plan)

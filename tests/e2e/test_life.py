@@ -26,11 +26,13 @@ from typing import Any
 import psutil
 import pytest
 
+from homeport.demo import demo_model_path
 from tests.e2e.dialects import ANTHROPIC, OPENAI
 from tests.e2e.raw_client import ask, send
 from tests.support.engine import Answer, FakeEngine
 from tests.support.gateway import Gateway, free_port
 
+DEMO = Path(demo_model_path()).read_bytes()
 STARTS_WITHIN_S = 1.0
 BUSY_FACTOR = 4
 """This is measured beside other tests on whatever machine there is."""
@@ -463,6 +465,34 @@ async def test_model_that_cannot_start(tmp_path: Path) -> None:
             assert exchange.status == 503
             assert int(exchange.headers["retry-after"]) >= 1
             OPENAI.error_in(await exchange.json())
+
+
+@pytest.mark.llamacpp
+async def test_a_file_that_is_mended_is_found_by_the_next_request(tmp_path: Path) -> None:
+    """One message, with the next step; and the terminal hears that it is there after all."""
+    file = tmp_path / "m.gguf"
+    file.write_bytes(DEMO[:3_000_000])
+    with serve(tmp_path, "--port", "0", "--json", "--model", str(file)) as it:
+        url = it.event("listening")["url"]
+        said = await asyncio.to_thread(it.event, "model_failed")
+        assert said["reason"] == f"m: {file}: m.gguf is cut off: 3.0 of at least 4.2 MB"
+        assert "download it again" in said["hint"]
+        assert "the next one looks again" in said["after"]
+        file.write_bytes(DEMO)
+        deadline = time.monotonic() + ENDS_WITHIN_S
+        status = 503
+        while status == 503:
+            assert time.monotonic() < deadline
+            async with await ask(
+                url, "POST", OPENAI.path, OPENAI.request(stream=False)
+            ) as exchange:
+                status = exchange.status
+            await asyncio.sleep(0.1)
+        assert status == 200
+        assert (await asyncio.to_thread(it.event, "model_ready"))["model"] == "m"
+        it.signal(signal.SIGTERM)
+        _, _, err = await asyncio.to_thread(it.end)
+        assert err == ""
 
 
 # --- upstreams ------------------------------------------------------------------------------

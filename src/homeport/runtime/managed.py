@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from homeport.engines import last_words
 from homeport.errors import ConfigError, UpstreamError
 from homeport.facts import Command, Endpoint, Machine
 from homeport.lifecycle.machine import backoff_s
@@ -32,6 +33,8 @@ from homeport.settings import ModelSettings
 
 RETRY_FAILED_S = 30.0
 """How long after giving up a request may try a start again."""
+LOOK_AGAIN_S = 1.0
+"""The same where nothing was started, because of what the user can change: looking costs little."""
 STABLE_S = 60.0
 """An engine that was ready for so long had no trouble starting: its restarts count anew."""
 PULL_FACTOR = 4
@@ -129,8 +132,10 @@ class ManagedInstance(Base):
         """A client has left, whose answer may still be computed."""
         self.was_recycled = False
         """Its last engine did not fail, but was ended because it worked for nobody (``recycling``)."""
+        self.misconfigured: ConfigError | None = None
+        """Why its last start was not even tried; it takes another file or setting."""
         self._ready_at = math.inf
-        self._was_ready = False
+        self.was_ready = False
         """In this run, or in the last one where it is down."""
 
     @property
@@ -146,7 +151,7 @@ class ManagedInstance(Base):
         """What a request is told at once, because the last start failed and the next is to come."""
         if self.state not in ("failed", "backoff") or now >= self._retry_at:
             return None
-        return None if self._was_ready and self.state == "backoff" else self.unavailable()
+        return None if self.was_ready and self.state == "backoff" else self.unavailable()
 
     def start(self) -> None:
         if self.state == "asleep":
@@ -200,7 +205,8 @@ class ManagedInstance(Base):
         attempt = 0
         try:
             while True:
-                self._ready_at, self._was_ready, self.was_recycled = math.inf, False, False
+                self._ready_at, self.was_ready, self.was_recycled = math.inf, False, False
+                self.misconfigured = None
                 reason, may_retry = await self._run()
                 if self.was_recycled:  # at once, and no reason to give up
                     self._end("exited")
@@ -214,10 +220,11 @@ class ManagedInstance(Base):
                 attempt = 1 if time.monotonic() - self._ready_at > STABLE_S else attempt + 1
                 delay_s = self._backoff(attempt) if may_retry else None
                 if delay_s is None:
-                    self._end("gave_up", retry_s=self._retry_failed_s)
+                    again_s = LOOK_AGAIN_S if self.misconfigured else self._retry_failed_s
+                    self._end("gave_up", retry_s=again_s)
                 else:
                     self._end("exited", retry_s=delay_s)
-                self._keeper.went_down(self, retry_s=delay_s, was_ready=self._was_ready)
+                self._keeper.went_down(self, retry_s=delay_s, was_ready=self.was_ready)
                 if delay_s is None:
                     return
                 await asyncio.sleep(delay_s)
@@ -235,7 +242,8 @@ class ManagedInstance(Base):
                     continue
             return f"port {self.model.port} is taken" if self.model.port else "no free port", True
         except ConfigError as error:
-            self._log.error("instance.misconfigured", error=str(error))
+            self._log.info("instance.misconfigured", error=str(error))  # start_news tells it
+            self.misconfigured = error
             return str(error), False
         except Exception as error:  # a bug of ours must not leave waiters waiting
             self._log.exception("instance.broken")
@@ -269,9 +277,8 @@ class ManagedInstance(Base):
         except StartError as error:
             if engine.exit_status is not None and not port_is_free(port):
                 raise PortTakenError from error
-            self._log.warning("instance.start_failed", error=str(error))
-            self._log.info("instance.output", output=engine.tail())  # clients are told it too
-            return _with_tail(f"did not start: {error}", engine), True
+            self._log.info("instance.start_failed", error=str(error), output=engine.tail())
+            return self._why_not(f"did not start: {error}", engine), True
         self._become_ready(await self._with_slots(endpoint, command), began)
         stuck = await self._until_over(engine, endpoint, command)
         while self._to_bed.is_set() and engine.exit_status is None:
@@ -286,6 +293,15 @@ class ManagedInstance(Base):
             return _with_tail(stuck, engine), True
         self._log.error("instance.exited", status=engine.exit_status, output=engine.tail())
         return _with_tail(engine.how_ended, engine), True
+
+    def _why_not(self, reason: str, engine: Engine) -> str:
+        """With the line that tells why, where one does; else with all the last ones."""
+        words = last_words.telling(engine.tail())
+        if words is None:
+            return _with_tail(reason, engine)
+        hint = f"{words.hint}; " if words.hint else ""
+        log = f"all that it said: homeport logs {self.id}"
+        return f"{reason}: {words.line}\n  hint: {hint}{log}"
 
     async def _until_over(self, engine: Engine, endpoint: Endpoint, command: Command) -> str | None:
         """Return None when it has ended or is to sleep, or why it has to be ended."""
@@ -382,7 +398,7 @@ class ManagedInstance(Base):
     def _become_ready(self, endpoint: Endpoint, began: float) -> None:
         self._move("became_ready")
         self._ready_at = time.monotonic()
-        self._was_ready = True
+        self.was_ready = True
         self._down.clear()
         self.endpoint = endpoint = self._learned(with_settings(endpoint, self.model))
         self._resolve(endpoint)
