@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 from collections.abc import Iterator
 from http.client import HTTPConnection
 from pathlib import Path
@@ -54,6 +55,26 @@ def test_any_word_is_a_key_on_this_machine(user: User) -> None:
     port, key = started(user)
     assert key == "any word, unless you have configured keys"
     assert status(port, "any") == 200
+
+
+def test_who_has_the_port_is_named_with_what_stops_it(user: User) -> None:
+    port, _ = started(user)
+    done = user.run("serve", "--port", str(port))
+    assert done.returncode == 2
+    own = f"a homeport runs on http://127.0.0.1:{port} already (pid "
+    assert own in done.stderr
+    assert "`homeport proxy stop`" in done.stderr
+    assert "--port N" in done.stderr
+
+    stranger = {"HOMEPORT_PORT": str(port), "HOMEPORT_HOME": str(user.folder / "other")}
+    done = user.run("proxy", "start", "--local", env=stranger)
+    assert done.returncode == 1
+    assert f"port {port} is taken by homeport (pid " in done.stderr
+
+    user.run("proxy", "stop", "--local")
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        done = user.run("serve", "--port", str(other.getsockname()[1]))
+    assert "is taken by another process" in done.stderr
 
 
 def test_so_it_is_where_the_stack_has_a_master_key(user: User) -> None:

@@ -10,6 +10,7 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 import psutil
@@ -79,6 +80,11 @@ def running(places: Iterable[Path]) -> list[Running]:
             else:
                 file.unlink(missing_ok=True)
     return list(found.values())
+
+
+def at(port: int, places: Iterable[Path]) -> Running | None:
+    """The one that has this port."""
+    return next((one for one in running(places) if urlsplit(one.url).port == port), None)
 
 
 def _read(file: Path) -> Running | None:

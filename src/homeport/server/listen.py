@@ -7,13 +7,16 @@ traceback, and port 0 gets a number that can be shown.
 import asyncio
 import errno
 import functools
+import os
 import socket
 from typing import Any, cast
 
 import uvicorn
 
+from homeport.config import load
 from homeport.errors import ConfigError
 from homeport.outgoing import Turn
+from homeport.runtime import running
 from homeport.server.protocol import Connection
 
 BACKLOG = 2048
@@ -38,11 +41,18 @@ def bind(host: str, port: int) -> socket.socket:
 
 def _problem(error: OSError, host: str, port: int) -> ConfigError:
     where = "server.port"
+    if error.errno == errno.EADDRINUSE and (other := _homeport_at(port)) is not None:
+        return ConfigError(
+            f"a homeport runs on {other.url} already (pid {other.pid})",
+            where=where,
+            hint=f"use that one; or stop it: `homeport proxy stop`, or `kill {other.pid}` if it was "
+            "started in another way; or choose another port: --port N",
+        )
     if error.errno == errno.EADDRINUSE:
         return ConfigError(
             f"port {port} on {host} is taken by another process",
             where=where,
-            hint="stop that process (is homeport running already?), or choose another: --port N",
+            hint="stop that process, or choose another: --port N",
         )
     if error.errno == errno.EACCES:
         return ConfigError(
@@ -55,6 +65,11 @@ def _problem(error: OSError, host: str, port: int) -> ConfigError:
             f"this machine has no address {host}", where="server.host", hint="use 127.0.0.1"
         )
     return ConfigError(f"cannot listen on {host}:{port}: {error.strerror}", where=where)
+
+
+def _homeport_at(port: int) -> running.Running | None:
+    """This user's, as the other commands find it."""
+    return running.at(port, running.folders(os.environ, load.state_home(os.environ)))
 
 
 class Listener:

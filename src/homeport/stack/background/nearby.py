@@ -65,12 +65,11 @@ def refuse_taken(port: int, places: Iterable[Path]) -> None:
     if holder is None:
         return
     other = f"{PORT}={port + 1 if port < 65535 else port - 1} homeport proxy start"
-    for one in running.running(places):
-        if urlsplit(one.url).port == port:
-            raise StackError(
-                f"a homeport that was started otherwise runs on {one.url} already (pid {one.pid})",
-                hint=f"use that one; or end it (`kill {one.pid}`); or choose another port: {other}",
-            )
+    if (one := running.at(port, places)) is not None:
+        raise StackError(
+            f"a homeport that was started otherwise runs on {one.url} already (pid {one.pid})",
+            hint=f"use that one; or end it (`kill {one.pid}`); or choose another port: {other}",
+        )
     raise StackError(
         f"port {port} is taken by {holder}",
         hint=f"stop that, or choose another port: {other}, or server.port in config.yaml",
