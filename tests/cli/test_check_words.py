@@ -28,7 +28,7 @@ def test_there_are_words_for_all_that_may_be_learned() -> None:
     """Each fact that a record changes, with every probe saying yes, and every one no."""
     said = set()
     for result in ("yes", "no"):
-        findings = {feature: Finding(result, "") for feature in BY_FEATURE}  # type: ignore[arg-type]
+        findings = {feature: Finding(result, "") for feature in BY_FEATURE}
         findings["reasoning"] = Finding("unsure", "")
         after = engine_facts(FACTS, findings)
         said |= {n for n in FACTS.__struct_fields__ if getattr(FACTS, n) != getattr(after, n)}

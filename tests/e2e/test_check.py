@@ -163,6 +163,21 @@ def test_an_anthropic_upstream_is_asked_in_its_dialect(tmp_path: Path) -> None:
     assert set(found) == {f for f in FEATURES if f.startswith(("messages", "models"))}
 
 
+def test_a_server_with_keys(tmp_path: Path) -> None:
+    """The hint says where a key goes; from there it is taken, by name and by URL."""
+    with FakeEngine(api_key="sesame") as engine:
+        refused = check(tmp_path, "--upstream", engine.base_url)
+        assert refused.returncode == 1
+        assert "wants a key, and homeport has none for it (401)" in refused.stderr
+        assert "api_key into the configuration" in refused.stderr
+        config = tmp_path / "config.yaml"
+        model = {"upstream": engine.base_url, "api_key": "sesame"}
+        config.write_text(json.dumps({"models": {"far": model}}))
+        of_config = ["--config", str(config), "--json"]
+        assert results(check(tmp_path, "far", *of_config))["models"] == "yes"
+        assert results(check(tmp_path, "--upstream", engine.base_url, *of_config))["stop"]
+
+
 def test_serving_goes_by_the_record(tmp_path: Path) -> None:
     folder = tmp_path / "home" / "homeport" / "dialects"
     tool: Any = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}

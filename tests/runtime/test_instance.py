@@ -425,13 +425,20 @@ async def test_remote_reported_down_is_asked_again_by_the_next_request() -> None
 
 
 @pytest.mark.parametrize(
-    ("status", "words"), [(401, "refuses our api_key"), (503, "loading"), (404, "answered 404")]
+    ("status", "words"), [(401, "wants a key"), (503, "loading"), (404, "answered 404")]
 )
 async def test_remote_says_what_is_wrong(status: int, words: str) -> None:
     server = FakeServer("a")
     server.status = status
     with pytest.raises(UpstreamError, match=words):
         await remote(server).ensure_ready()
+
+
+async def test_remote_says_that_its_key_is_wrong() -> None:
+    server = FakeServer("a")
+    server.status = 401
+    with pytest.raises(UpstreamError, match="refuses our api_key"):
+        await remote(server, api_key="k").ensure_ready()
 
 
 async def test_remote_that_was_discovered_is_ready_at_once() -> None:

@@ -19,6 +19,7 @@ from homeport.engines.findings import Finding, Probe
 from homeport.engines.litellm_proxy import is_beyond
 from homeport.errors import ConfigError, UpstreamError
 from homeport.facts import Endpoint
+from homeport.runtime.probe import WANTS_KEY, base_url_of
 from homeport.settings import ModelSettings, Settings
 
 
@@ -60,7 +61,7 @@ def check(model: str | None, file: Path | None, url: str | None, as_json: bool, 
     try:
         endpoint, findings = run_check(chosen, settings.server.limits, ready, told)
     except UpstreamError as error:
-        output.error(error.message, hint="is the server up, and the URL right?" if url else "")
+        output.error(error.message, hint=_way_on(error.message, url))
         raise SystemExit(1) from None
     record = records.Record(
         engine=endpoint.engine.engine,
@@ -78,10 +79,20 @@ def check(model: str | None, file: Path | None, url: str | None, as_json: bool, 
         _save(record)
 
 
+def _way_on(message: str, url: str | None) -> str:
+    """What to do about a server that cannot be asked. Keys are in the configuration only: a command
+    line is there for everybody on the machine to read."""
+    if url is None:
+        return ""
+    if WANTS_KEY in message:
+        return f"put `upstream: {url}` and its api_key into the configuration, under models: NAME:"
+    return "is the server up, and the URL right?"
+
+
 def _chosen(name: str | None, url: str | None, settings: Settings) -> ModelSettings:
     """The model to check. Raises ``ConfigError`` for a name that leads nowhere."""
     if url is not None:
-        return ModelSettings(id=name or "upstream", upstream=url, upstream_model=name)
+        return _at(url, name, settings)
     by_name = {alias: model for model in settings.models for alias in (*model.aliases, model.id)}
     if name is None:
         name = settings.default_model or next((model.id for model in settings.models), None)
@@ -98,6 +109,15 @@ def _chosen(name: str | None, url: str | None, settings: Settings) -> ModelSetti
         where="MODEL",
         hint=f"the configuration has: {', '.join(by_name)}",
     )
+
+
+def _at(url: str, name: str | None, settings: Settings) -> ModelSettings:
+    """A model of this server; with the key, where the configuration knows the server."""
+    known = next(
+        (m for m in settings.models if m.upstream and base_url_of(m.upstream) == base_url_of(url)),
+        ModelSettings(id=name or "upstream"),
+    )
+    return msgspec.structs.replace(known, upstream=url, upstream_model=name)
 
 
 def _changes(endpoint: Endpoint, record: records.Record) -> dict[str, Any]:
@@ -137,4 +157,4 @@ def _save(record: records.Record) -> None:
         raise ConfigError(
             f"cannot write the record: {error.strerror}", where=str(error.filename)
         ) from None
-    output.say(f"kept in {path}; `homeport serve` goes by it from its next start on")
+    output.say(f"\nkept; `homeport serve` goes by it from its next start on:\n  {path}")

@@ -38,6 +38,8 @@ class Post(Protocol):
     ) -> tuple[int, dict[str, str], bytes]: ...
 
 
+WANTS_KEY = "wants a key, and homeport has none for it"
+"""Said where a server lets nobody in without one; what is to be done depends on who asked."""
 ANSWER_TIMEOUT_S = 5.0
 """For one probe request; a healthy server answers in milliseconds, a loaded Python one in seconds."""
 STARTUP_TIMEOUT_S = 900.0
@@ -215,6 +217,8 @@ async def _models(
             return decoded(body), answer_headers
         case 404 if dialect == "anthropic":  # older ones have no list
             return None, answer_headers
+        case 401 | 403 if "authorization" not in headers and "x-api-key" not in headers:
+            raise UpstreamError("unavailable", f"{base_url} {WANTS_KEY} ({status})")
         case 401 | 403:
             raise UpstreamError("unavailable", f"{base_url} refuses our api_key ({status})")
         case 503:
