@@ -77,6 +77,18 @@ def test_who_has_the_port_is_named_with_what_stops_it(user: User) -> None:
     assert "is taken by another process" in done.stderr
 
 
+@pytest.mark.parametrize("verb", ["start", "restart"])
+def test_a_profile_that_is_not_there_is_blamed_on_its_flag(user: User, verb: str) -> None:
+    (user.home / "profiles").mkdir()
+    for name in ("work", "play"):
+        (user.home / f"profiles/{name}.yaml").write_text("{}")
+    done = user.run("proxy", verb, "--local", "--profile", "nope")
+    assert done.returncode == 2
+    assert done.stderr.startswith(
+        "error: --profile: there is no profile 'nope'\n  hint: there are: play, work (in "
+    )
+
+
 def test_so_it_is_where_the_stack_has_a_master_key(user: User) -> None:
     """That one is for /admin, and for who comes from elsewhere."""
     user.install()

@@ -342,7 +342,7 @@ def test_a_profile_is_taken_and_kept_by_a_restart(stack: Stack) -> None:
         assert [model["id"] for model in stack.asked("/v1/models")["data"]] == ["coder"]
         stack.homeport("proxy", "restart")
     stack.homeport("proxy", "stop")
-    said = stack.homeport("proxy", "start", "--profile", "codding", status=1).stderr
+    said = stack.homeport("proxy", "start", "--profile", "codding", status=2).stderr
     assert "codding" in said
     assert "did you mean 'coding'" in said
     stack.homeport("proxy", "stop")

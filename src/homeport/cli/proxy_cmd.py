@@ -65,6 +65,7 @@ def start(local: bool, no_db: bool, debug: bool, profile: str | None, as_json: b
     One that runs already as it is wanted stays; one that runs otherwise is an error, since a start cuts
     nobody off: `homeport proxy restart` does.
     """
+    _check_profile(profile)
     found = _chosen(local, says_why=True)
     with output.Work() as work:
         started = found.start(Wanted(profile=profile, no_db=no_db, debug=debug), work.step)
@@ -76,6 +77,7 @@ def start(local: bool, no_db: bool, debug: bool, profile: str | None, as_json: b
 @click.option("--json", "as_json", is_flag=True, help="Answer as JSON on stdout.")
 def restart(local: bool, no_db: bool, debug: bool, profile: str | None, as_json: bool) -> None:
     """Stop homeport, and start it again. Without options it runs as it ran."""
+    _check_profile(profile)
     found = _chosen(local, says_why=True)
     wanted = Wanted(profile=profile, no_db=no_db, debug=debug)
     with output.Work() as work:
@@ -157,6 +159,14 @@ def logs(local: bool, follow: bool, lines: int, service: str | None) -> None:
         raise SystemExit(control.EXIT_INTERRUPTED) from None
     except BrokenPipeError:  # `| head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def _check_profile(name: str | None) -> None:
+    """Whatever runs homeport is told a name only, and would blame a variable that nobody has set."""
+    from homeport.config import load
+
+    if name is not None:
+        load.profile_file(name, os.environ)
 
 
 def _chosen(local: bool, *, says_why: bool = False) -> Proxy:
