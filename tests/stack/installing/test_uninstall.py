@@ -118,11 +118,31 @@ def test_what_was_copied_from_an_older_layout_stays(user: User) -> None:
     user.install()
     done = user.run("uninstall")
     assert "  old/ stays: " in done.stderr
-    assert user.files() == LEFT | {"old/docker-compose.yaml"}
+    assert user.files() == {"old/docker-compose.yaml"}
+
+
+def test_where_no_container_was_ever_started_there_is_nothing_to_keep_a_password_for(
+    user: User,
+) -> None:
+    user.install()
+    done = user.run("uninstall")
+    assert done.returncode == 0
+    assert "services/.env" not in done.stderr
+    assert "were not looked at: Docker is not installed" in done.stderr
+    assert not user.services.exists()
+
+
+def start_in_vain(user: User) -> None:
+    """With a Docker that answers, and gives no container."""
+    user.has_docker(EMPTY)
+    env = {"PATH": f"{user.env['PATH']}:{os.defpath}"}
+    assert user.run("proxy", "start", env=env).returncode == 1
+    user.docker.unlink()
 
 
 def test_without_docker_the_files_go_and_the_secrets_stay(user: User) -> None:
     user.install()
+    start_in_vain(user)
     done = user.run("uninstall")
     assert done.returncode == 0
     assert user.files() == LEFT

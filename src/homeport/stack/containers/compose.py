@@ -41,6 +41,9 @@ from homeport.stack.proxy import (
 
 DATABASES: Final = (DATABASE, "litellm-database")
 """What is left out without one."""
+FOLDER: Final = "stack"
+"""Below the state folder; it is made when containers are started or stopped for the first time, with a
+Docker that answers."""
 ALL: Final = "*"
 """Stands for every profile."""
 LOOKS: Final = 3
@@ -163,7 +166,7 @@ class Compose:
     def _alone(self, tell: Tell) -> ExitStack:
         """The turn of this command; it ends with the block, or earlier by ``close``."""
         turn = ExitStack()
-        turn.enter_context(alone(load.state_home(self._docker.env) / "stack", tell))
+        turn.enter_context(alone(load.state_home(self._docker.env) / FOLDER, tell))
         return turn
 
     def _try_configuration(self, services: list[Service], env: Mapping[str, str]) -> None:

@@ -5,7 +5,7 @@
    others may use them. Data goes only if that is asked for.
 3. Of ``services/`` all goes that is as it was written. What the user has changed or put there stays.
 4. ``.env`` stays while there is data: the database's password is in it. So it does where Docker cannot
-   be asked whether there is any.
+   be asked whether there is any, if containers were ever started or stopped from here.
 
 ``litellm_config.yaml`` goes while it is as it was written; ``config.yaml`` and all else beside
 ``services/`` is the user's, and not looked at.
@@ -24,7 +24,7 @@ from homeport.stack import staged
 from homeport.stack.alone import alone
 from homeport.stack.background.process import Background
 from homeport.stack.background.unit import Unit
-from homeport.stack.containers import litellm_file
+from homeport.stack.containers import compose, litellm_file
 from homeport.stack.containers.docker_client import Docker
 from homeport.stack.installing import files_plan, remains
 from homeport.stack.installing.files_plan import Removal
@@ -74,7 +74,7 @@ def uninstall(
         if isinstance(docker, Docker):
             found = remains.find(docker)
             in_use = remains.remove(docker, found, tell, volumes=volumes)
-        env_kept = layout.env_file.is_file() and _may_have_data(found, volumes)
+        env_kept = layout.env_file.is_file() and _may_have_data(found, env, volumes)
         files = _remove_files(layout, env_kept)
         others = litellm_file.removed(layout)
     there = found or remains.NOTHING
@@ -101,8 +101,10 @@ def _stop_local(env: Mapping[str, str], tell: Tell) -> tuple[str, ...]:
     return tuple(stopped)
 
 
-def _may_have_data(found: Remains | None, volumes: bool) -> bool:
-    return found is None or (bool(found.volumes) and not volumes)
+def _may_have_data(found: Remains | None, env: Mapping[str, str], volumes: bool) -> bool:
+    if found is None:
+        return (load.state_home(env) / compose.FOLDER).is_dir()
+    return bool(found.volumes) and not volumes
 
 
 def _remove_files(layout: Layout, env_kept: bool) -> Removal:
