@@ -29,9 +29,13 @@ FEATURES = [probe.feature for probe in PROBES]
 
 
 def check(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return typed(home, "check", *arguments)
+
+
+def typed(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
     env = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(home), "LANG": "C.UTF-8"}
     return subprocess.run(
-        [sys.executable, "-m", "homeport", "check", *arguments],
+        [sys.executable, "-m", "homeport", *words],
         env={**env, "HOMEPORT_HOME": str(home / "homeport")},
         capture_output=True,
         text=True,
@@ -176,6 +180,35 @@ def test_a_server_with_keys(tmp_path: Path) -> None:
         of_config = ["--config", str(config), "--json"]
         assert results(check(tmp_path, "far", *of_config))["models"] == "yes"
         assert results(check(tmp_path, "--upstream", engine.base_url, *of_config))["stop"]
+
+
+@pytest.mark.llamacpp
+def test_a_model_that_a_homeport_here_has_loaded(tmp_path: Path) -> None:
+    """A second engine with it would take its memory twice; freed, it is checked."""
+    env = {"HOMEPORT_HOME": str(tmp_path / "homeport")}
+    with Gateway(tmp_path, env=env) as gateway:
+        assert typed(tmp_path, "load", "homeport-demo").returncode == 0
+        loaded = check(tmp_path)
+        assert (loaded.returncode, loaded.stdout) == (1, "")
+        assert f"homeport-demo is loaded by the homeport at {gateway.base_url}" in loaded.stderr
+        assert "homeport unload homeport-demo" in loaded.stderr
+        assert typed(tmp_path, "unload", "homeport-demo").returncode == 0
+        assert results(check(tmp_path, "--json"))["models"] == "yes"
+
+
+def test_a_model_of_another_configuration(tmp_path: Path) -> None:
+    """`ps` shows it, so it is not simply unknown; and without a name it is the one that is served."""
+    env = {"HOMEPORT_HOME": str(tmp_path / "homeport")}
+    config = tmp_path / "two.yaml"
+    with FakeEngine() as engine:
+        config.write_text(json.dumps({"models": {"g": {"upstream": engine.base_url}}}))
+        with Gateway(tmp_path, "--config", str(config), env=env):
+            for arguments in (["g"], []):
+                answer = check(tmp_path, *arguments)
+                assert answer.returncode == 2
+                assert "there is no model 'g'" in answer.stderr
+                assert f"homeport check --upstream {engine.base_url}" in answer.stderr
+            assert check(tmp_path, "g", "--config", str(config)).returncode == 0
 
 
 def test_serving_goes_by_the_record(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ was seen becomes the engine's dialect record, by which ``homeport serve`` goes f
 """
 
 import os
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import click
 import msgspec
 
-from homeport.cli import check_words, output, serve_cmd
+from homeport.cli import check_words, control, output, serve_cmd
 from homeport.config import dialects, load
 from homeport.engines import records
 from homeport.engines.findings import Finding, Probe
@@ -44,8 +45,13 @@ def check(model: str | None, file: Path | None, url: str | None, as_json: bool, 
     from homeport.app import run_check, with_demo  # heavy: the server
 
     serve_cmd.set_up_logs("error")  # what fails is told as the answer
-    settings = with_demo(load.settings(file, os.environ))
-    chosen = _chosen(model, url, settings)
+    said = load.settings(file, os.environ)
+    settings = with_demo(said)
+    beside = _beside() if url is None else []
+    if model is None and settings is not said:  # not the demo, where something else is served
+        model = next((row["id"] for _, row in beside if row["is_default"]), None)
+    chosen = _chosen(model, url, settings, beside)
+    _spare_memory(chosen, beside)
     width = output.width()
 
     def ready(endpoint: Endpoint) -> None:
@@ -89,7 +95,33 @@ def _way_on(message: str, url: str | None) -> str:
     return "is the server up, and the URL right?"
 
 
-def _chosen(name: str | None, url: str | None, settings: Settings) -> ModelSettings:
+def _beside() -> list[tuple[str, dict[str, Any]]]:
+    """The models of the homeports that run on this machine, each with the address of its homeport."""
+    return [
+        (one.url, row)
+        for one in control.here(os.environ)
+        for row in one.ask("GET", control.MODELS)["models"]
+    ]
+
+
+def _spare_memory(chosen: ModelSettings, beside: Sequence[tuple[str, dict[str, Any]]]) -> None:
+    """An engine whose key only its homeport knows cannot be asked by us, and one more with the same
+    model may be more than the machine has memory for."""
+    for url, row in beside:
+        if chosen.is_ours and row["id"] == chosen.id and row["pid"] is not None:
+            control.fail(
+                f"{chosen.id} is loaded by the homeport at {url}, and a check starts an engine of its "
+                "own, which takes the model's memory a second time",
+                f"homeport unload {chosen.id}; the next request loads it again",
+            )
+
+
+def _chosen(
+    name: str | None,
+    url: str | None,
+    settings: Settings,
+    beside: Sequence[tuple[str, dict[str, Any]]],
+) -> ModelSettings:
     """The model to check. Raises ``ConfigError`` for a name that leads nowhere."""
     if url is not None:
         return _at(url, name, settings)
@@ -104,11 +136,18 @@ def _chosen(name: str | None, url: str | None, settings: Settings) -> ModelSetti
     if name is not None and name.endswith(".gguf"):
         path = Path(name).absolute()
         return ModelSettings(id=path.stem, path=str(path))
-    raise ConfigError(
-        f"there is no model '{name}'",
-        where="MODEL",
-        hint=f"the configuration has: {', '.join(by_name)}",
-    )
+    hint = _hint_of(name, beside) or f"the configuration has: {', '.join(by_name)}"
+    raise ConfigError(f"there is no model '{name}'", where="MODEL", hint=hint)
+
+
+def _hint_of(name: str | None, beside: Sequence[tuple[str, dict[str, Any]]]) -> str:
+    """How to check a model that runs here, by another configuration than the one we read."""
+    for url, row in beside:
+        if name in (row["id"], *row["aliases"]):
+            if row["upstream"]:
+                return f"the homeport at {url} has it: homeport check --upstream {row['upstream']}"
+            return f"the homeport at {url} has it, by its own configuration: name that by --config"
+    return ""
 
 
 def _at(url: str, name: str | None, settings: Settings) -> ModelSettings:

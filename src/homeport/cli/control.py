@@ -131,6 +131,11 @@ def find(url: str | None) -> Control:
     return Control(here[0].url, here[0].key)
 
 
+def here(env: Mapping[str, str]) -> list[Control]:
+    """All that run on this machine."""
+    return [Control(one.url, one.key) for one in _running(env)]
+
+
 def _running(env: Mapping[str, str]) -> "list[running.Running | Reached]":
     from homeport.config import load  # takes longer than all else here
     from homeport.stack.layout import Layout
