@@ -137,6 +137,33 @@ def test_a_program_that_has_its_answer_gets_no_second_one(tmp_path: Path) -> Non
     assert len(json.loads(result.stdout)["errors"]) == 1
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (
+            ("--ctx", "64k"),
+            "--ctx: must be a whole number, is '64k'\n  hint: write the number out: 65536",
+        ),
+        (("--ctx", "200"), "--ctx: must be at least 256, is 200"),
+        (
+            ("--port", "99999"),
+            "--port: is not a port: 99999\n  hint: write a number from 1 to 65535",
+        ),
+        (
+            ("--port", "http"),
+            "--port: must be a whole number, is 'http'\n  hint: write a number from 1",
+        ),
+        (("--litellm-port", "0"), "--litellm-port: is not a port: 0"),
+        (("--max-tokens", "4k"), "--max-tokens: must be a whole number, is '4k'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_flags_read_numbers_as_the_file_does(words: tuple[str, ...], told: str) -> None:
+    result = CliRunner().invoke(main, ["serve", *words])
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"error: {told}")
+
+
 def test_as_a_real_process(tmp_path: Path) -> None:
     """Exit code, the two streams, and no colour where there is no terminal."""
     (tmp_path / "config.yaml").write_text("port: 1\n")

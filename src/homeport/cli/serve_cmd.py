@@ -16,7 +16,7 @@ import msgspec
 import structlog
 
 from homeport import litellm
-from homeport.cli import output, pull_cmd
+from homeport.cli import numbers, output, pull_cmd
 from homeport.cli.narrators import JsonNarrator, TerminalNarrator
 from homeport.config import dialects, load
 from homeport.config.flags import Overrides
@@ -55,7 +55,7 @@ LEVELS = ("debug", "info", "warning", "error")
 @click.option(
     "--alias", "aliases", multiple=True, metavar="NAME", help="Another name of the model."
 )
-@click.option("--ctx", type=click.IntRange(min=256), metavar="N", help="Context per request.")
+@click.option("--ctx", type=numbers.CONTEXT, metavar="N", help="Context per request, in tokens.")
 @click.option(
     "--upstream",
     "upstreams",
@@ -65,10 +65,15 @@ LEVELS = ("debug", "info", "warning", "error")
 )
 @click.option("--llama-server", "binary", metavar="PATH", help="The llama-server to use.")
 @click.option("--host", metavar="HOST", help="Address to listen on (default 127.0.0.1).")
-@click.option("--port", type=int, metavar="N", help="Port (default 11899; 0 takes a free one).")
+@click.option(
+    "--port",
+    type=numbers.PORT_OR_FREE,
+    metavar="N",
+    help="Port (default 11899; 0 takes a free one).",
+)
 @click.option("--default-model", metavar="NAME", help="Model for names that nobody knows.")
 @click.option("--autocomplete-model", metavar="NAME", help="Model for editors' completions.")
-@click.option("--max-tokens", type=int, metavar="N", help="The longest answer.")
+@click.option("--max-tokens", type=numbers.COUNT, metavar="N", help="The longest answer.")
 @click.option(
     "--strict-models", is_flag=True, default=None, help="Answer 404 to names that nobody knows."
 )
@@ -81,7 +86,9 @@ LEVELS = ("debug", "info", "warning", "error")
 @click.option(
     "--with-litellm", is_flag=True, default=None, help="Run LiteLLM's proxy beside homeport."
 )
-@click.option("--litellm-port", type=int, metavar="N", help="LiteLLM's port (default 4000).")
+@click.option(
+    "--litellm-port", type=numbers.PORT, metavar="N", help="LiteLLM's port (default 4000)."
+)
 @click.option("--litellm-alias", metavar="NAME", help="LiteLLM's name for the default model.")
 @click.option("--litellm-version", metavar="X", help="Another LiteLLM than the one verified.")
 @click.option("--demo", "demo", is_flag=True, help="Serve the demo model, whatever runs here.")

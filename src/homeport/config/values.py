@@ -29,6 +29,8 @@ MAX_ID: Final = 256
 """Longest model id or alias; file systems end names at 255."""
 
 ENGINES: Final[tuple[str, ...]] = get_args(EngineName)
+STARTED_ENGINES: Final[tuple[EngineName, ...]] = ("llamacpp", "vllm", "sglang", "trtllm", "mlx")
+"""``custom`` aside, which takes a command line."""
 BACKENDS: Final[tuple[str, ...]] = get_args(BackendName)
 DIALECTS: Final[tuple[str, ...]] = get_args(UpstreamDialect)
 RUNNERS: Final[tuple[str, ...]] = get_args(RunnerName)
@@ -103,7 +105,9 @@ def port_or_free(value: str, place: Place) -> int:
 
 
 def count(value: str, place: Place) -> int:
-    number = _whole(value, "write the number out: 32768, not 32k")
+    thousands = re.fullmatch(r"([1-9][0-9]{0,6})k(i?b)?", value.strip().casefold())
+    written = f"{int(thousands[1]) * 1024}, not {value.strip()}" if thousands else "32768, not 32k"
+    number = _whole(value, f"write the number out: {written}")
     if number < 1:
         raise WrongValueError(
             f"must be at least 1, is {number}", "leave the key out for the default"
@@ -227,6 +231,16 @@ def sha256(value: str, place: Place) -> str:
 
 def engine(value: str, place: Place) -> str:
     return _one_of(ENGINES, ALSO_ENGINES.get(value, value), "an engine")
+
+
+def started_engine(value: str, place: Place) -> str:
+    """The same for what homeport starts: of a word that is none only such are suggested. One that is
+    never started is told so by the model's rules."""
+    known = ALSO_ENGINES.get(value, value)
+    if known not in ENGINES:
+        words = (*STARTED_ENGINES, *ALSO_ENGINES)
+        raise WrongValueError(f"is not an engine: '{value}'", near(value, words))
+    return known
 
 
 def backend(value: str, place: Place) -> str:
