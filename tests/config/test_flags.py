@@ -91,6 +91,10 @@ def test_defaults_hold_for_the_engine_that_a_flag_names(file: Path) -> None:
     ("flags", "where", "message", "hint"),
     [
         ({"engine": "vlm", "models": ("a.gguf",)}, "--engine", "'vlm'", "mean 'vllm'?"),
+        ({"engine": "lama", "models": ("a.gguf",)}, "--engine", "'lama'", "mean 'llama'?"),
+        ({"engine": "olama", "models": ("a.gguf",)}, "--engine", "'olama'", "mean 'llama'?"),
+        ({"engine": "zz", "models": ("a.gguf",)}, "--engine", "'zz'",
+         "known: llama, llama.cpp, llamacpp, mlx, sglang, trtllm, vllm"),
         ({"engine": "vllm", "backend": "mlx", "models": ("a.gguf",)}, "--backend",
          "--engine says vllm already", "one of them"),
         ({"engine": "vllm"}, "--engine", "there is none", "add --model"),

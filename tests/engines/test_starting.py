@@ -171,6 +171,15 @@ def test_an_engine_that_is_not_installed(engine: EngineName, script: str, contai
     assert ("runner: container" in raised.value.hint) is container
 
 
+@pytest.mark.parametrize(("count", "end"), [(5, "4.gguf"), (6, "4.gguf and 1 more")])
+def test_of_many_models_in_a_folder_some_are_named(count: int, end: str) -> None:
+    files = folder(*(f"{number}.gguf" for number in range(count)))
+    with pytest.raises(ConfigError) as raised:
+        command(at("/models/m"), files, PLAIN, port=1, api_key="k")
+    says = f"this folder has {count} models: 0.gguf, 1.gguf, 2.gguf, 3.gguf, {end}"
+    assert raised.value.message == says
+
+
 def test_a_folder_of_several_models_is_a_question() -> None:
     files = folder("a-Q4_K_M.gguf", "b-00001-of-00002.gguf", "b-00002-of-00002.gguf")
     words = r"2 models: a-Q4_K_M\.gguf, b-00001-of-00002\.gguf\n  hint: write the path of one"

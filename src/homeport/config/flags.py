@@ -211,8 +211,8 @@ def _names_elsewhere(
 def _flagged_models(flags: Overrides, check: "_Checks") -> tuple[ModelSettings, ...]:
     """``--model``, with what ``--engine`` and ``--runner`` say of it."""
     models = check.each("--model", flags.models, _model)
-    engine = check.one("--engine", flags.engine, values.engine)
-    backend = check.one("--backend", flags.backend, values.engine)
+    engine = check.one("--engine", flags.engine, values.started_engine)
+    backend = check.one("--backend", flags.backend, values.started_engine)
     if engine and backend and engine != backend:
         message = f"--engine says {engine} already; they mean the same"
         check.wrong("--backend", message, "give one of them")

@@ -29,7 +29,7 @@ MAX_ID: Final = 256
 """Longest model id or alias; file systems end names at 255."""
 
 ENGINES: Final[tuple[str, ...]] = get_args(EngineName)
-STARTED_ENGINES: Final[tuple[EngineName, ...]] = ("llamacpp", "vllm", "sglang", "trtllm", "mlx")
+STARTED_ENGINES: Final[tuple[str, ...]] = ("llamacpp", "vllm", "sglang", "trtllm", "mlx")
 """``custom`` aside, which takes a command line."""
 BACKENDS: Final[tuple[str, ...]] = get_args(BackendName)
 DIALECTS: Final[tuple[str, ...]] = get_args(UpstreamDialect)
@@ -230,16 +230,20 @@ def sha256(value: str, place: Place) -> str:
 
 
 def engine(value: str, place: Place) -> str:
-    return _one_of(ENGINES, ALSO_ENGINES.get(value, value), "an engine")
+    return _engine(value, ENGINES)
 
 
 def started_engine(value: str, place: Place) -> str:
-    """The same for what homeport starts: of a word that is none only such are suggested. One that is
-    never started is told so by the model's rules."""
+    """The same for what homeport starts: for a word that is none, only such are suggested. Of one that
+    is never started, the model's rules say what to do instead."""
+    return _engine(value, STARTED_ENGINES)
+
+
+def _engine(value: str, suggested: tuple[str, ...]) -> str:
     known = ALSO_ENGINES.get(value, value)
     if known not in ENGINES:
-        words = (*STARTED_ENGINES, *ALSO_ENGINES)
-        raise WrongValueError(f"is not an engine: '{value}'", near(value, words))
+        hint = near(value, (*suggested, *ALSO_ENGINES))
+        raise WrongValueError(f"is not an engine: '{value}'", hint)
     return known
 
 

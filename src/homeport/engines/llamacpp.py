@@ -46,6 +46,8 @@ DEFAULT_CTX = 32768
 """Context per slot where none is asked for: an agent's first prompt has 15-25k tokens, and the KV
 memory of a model's full context (often 128k and more) seldom fits."""
 EMBEDDED = (sys.executable, "-m", "homeport.runtime.llamacpp_child")
+NAMED = 5
+"""Of several models in a folder; a folder of downloads may have dozens."""
 EMBEDDING_BATCH = 2048
 """An embedding input must fit into one physical batch; llama.cpp's own 512 cuts documents short."""
 
@@ -162,9 +164,10 @@ def _check_only_one(model: ModelSettings, files: ModelFiles, parts: tuple[str, .
     others = [name for name in weights.ggufs(files) if name not in parts]
     firsts = sorted({(weights.parts(name, files) or (name,))[0] for name in others})
     if firsts:
-        some = ", ".join((parts[0], *firsts)[:5])
+        models = (parts[0], *firsts)
+        more = f" and {len(models) - NAMED} more" if len(models) > NAMED else ""
         raise ConfigError(
-            f"this folder has {len(firsts) + 1} models: {some}",
+            f"this folder has {len(models)} models: {', '.join(models[:NAMED])}{more}",
             where=files.path,
             key=f"models.{model.id}.path",
             hint="write the path of one of them",
