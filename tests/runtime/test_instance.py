@@ -289,12 +289,14 @@ async def test_a_port_that_was_taken_meanwhile_is_replaced() -> None:
             assert seen == ["starting", "ready"]
 
 
-async def test_a_mistake_in_the_settings_is_not_tried_again() -> None:
+async def test_a_mistake_in_the_settings_is_not_tried_again_by_itself() -> None:
+    """The next request may look again soon: nothing was started."""
     instance = ManagedInstance(ModelSettings(id="m", path="/nowhere/m.gguf"), fetch)
     with pytest.raises(UpstreamError, match="cannot read the model: No such file") as raised:
         await instance.ensure_ready()
     assert instance.state == "failed"
-    assert raised.value.retry_after_s == 30
+    assert instance.misconfigured is not None
+    assert raised.value.retry_after_s == 1
     await instance.stop()
 
 
