@@ -168,10 +168,22 @@ def test_the_spool_is_bounded(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "spool").write_text("a file, where a folder should be")
     store = FaultyStore(fails=True)
-    with recording(store, tmp_path) as recorder:
+    with capture_logs() as logs, recording(store, tmp_path) as recorder:
         recorder.record(record(0))
         store.wait_opened(2)
     assert recorder.dropped["spool"] == 1
+    (down,) = (entry for entry in logs if entry["event"] == "store.down")
+    assert "records are lost" in down["then"]
+    assert str(tmp_path / "spool") in down["then"]
+
+
+def test_an_outage_says_that_records_wait(tmp_path: Path) -> None:
+    store = FaultyStore(fails=True)
+    with capture_logs() as logs, recording(store, tmp_path) as recorder:
+        recorder.record(record(0))
+        store.wait_opened(2)
+    (down,) = (entry for entry in logs if entry["event"] == "store.down")
+    assert down["then"] == "records wait on disk"
 
 
 class Picky(FaultyStore):

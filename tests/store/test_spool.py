@@ -49,6 +49,22 @@ def test_the_limit(tmp_path: Path) -> None:
     assert Spool(tmp_path, LIMIT).size_bytes == spool.size_bytes
 
 
+def test_whether_anything_can_be_put(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked without writing a file: by the limit, by a folder that there cannot be or is read-only."""
+    folder = tmp_path / "spool"
+    Spool(folder, LIMIT).look()
+    assert list(folder.iterdir()) == []
+    with pytest.raises(SpoolError, match="limit"):
+        Spool(folder, 0).look()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "access", lambda *_: False)  # root may write where it may not be written
+        with pytest.raises(SpoolError, match="cannot be written"):
+            Spool(folder, LIMIT).look()
+    (tmp_path / "file").touch()
+    with pytest.raises(SpoolError, match="file"):
+        Spool(tmp_path / "file", LIMIT).look()
+
+
 def test_a_full_disk_keeps_no_half_a_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spool = Spool(tmp_path, 1_000_000)
     spool.put([record(1)])

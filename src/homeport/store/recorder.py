@@ -284,7 +284,15 @@ class Recorder:
         self._retry_s = min(self._retry_s * 2, LAST_RETRY_S)
         if not self._is_told:
             self._is_told = True
-            log.warning("store.down", error=str(error), then="records wait on disk")
+            log.warning("store.down", error=str(error), then=self._what_follows())
+
+    def _what_follows(self) -> str:
+        """Where the state folder is what cannot be written, the spool in it cannot either."""
+        try:
+            self._spool.look()
+        except SpoolError as error:
+            return f"records are lost, for they cannot wait on disk: {error}"
+        return "records wait on disk"
 
     def _drop(self, why: Dropped, count: int, reason: str) -> None:
         if not count:

@@ -67,6 +67,18 @@ class Spool:
             self._put(b"".join(lines[:fitting]))
             return fitting
 
+    def look(self) -> None:
+        """Raises ``SpoolError`` where nothing can be put, as far as that is seen without writing."""
+        with self._lock:
+            if self.size_bytes >= self._limit_bytes:
+                raise SpoolError("its limit is reached")
+            try:
+                self._make_folder()
+            except OSError as error:
+                raise SpoolError(f"{self._folder}: {error.strerror}") from None
+            if not os.access(self._folder, os.W_OK | os.X_OK):
+                raise SpoolError(f"{self._folder} cannot be written to")
+
     def _put(self, data: bytes) -> None:
         try:
             file = self._file or self._begun()
@@ -107,7 +119,7 @@ class Spool:
     # ------------------------------------------------------------------- inside
 
     def _begun(self) -> IO[bytes]:
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._make_folder()
         self._files += 1
         name = f"{time.time_ns():020d}-{os.getpid()}-{self._files}.jsonl"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -115,6 +127,9 @@ class Spool:
         self._file = os.fdopen(descriptor, "wb", buffering=0)
         fcntl.flock(self._file, fcntl.LOCK_EX)
         return self._file
+
+    def _make_folder(self) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def _end(self) -> None:
         """What has been written may be replayed from now on, by us or others."""
