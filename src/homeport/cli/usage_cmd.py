@@ -112,7 +112,7 @@ def _warn(wrong: ConfigError) -> None:
     more = len(getattr(wrong, "errors", (wrong,))) - 1
     output.warning(
         f"{message} (and {more} more)" if more else message,
-        hint="this is no matter for usage; `homeport config check` says what is to be done",
+        hint="usage does without it; `homeport config check` says more",
     )
 
 
