@@ -200,7 +200,7 @@ def test_one_that_dies_at_once_shows_why(home: Home, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(nearby, "refuse_taken", lambda port, places: None)
     with pytest.raises(StackError, match="systemd: exit-code, status 2") as refused:
         home.start()
-    assert any("is taken by another process" in line for line in refused.value.said)
+    assert any("a homeport runs on" in line for line in refused.value.said)
     assert not home.unit().was_started
     (home.systemd.folder / "first").replace(home.systemd.folder / "pid")
     assert answers.why_silent(url) == "", "the other one is none of its business"
