@@ -202,7 +202,8 @@ def test_port_taken(tmp_path: Path) -> None:
 
 def test_port_of_another_gateway(tmp_path: Path) -> None:
     with FakeEngine() as engine, Gateway(tmp_path, "--upstream", engine.base_url) as gateway:
-        assert "is taken" in refusal(tmp_path, "--port", str(gateway.port))
+        said = refusal(tmp_path, "--port", str(gateway.port))
+    assert f"a homeport runs on {gateway.base_url} already (pid " in said
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])
