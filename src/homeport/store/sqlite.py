@@ -12,6 +12,7 @@ it again while requests are served; rows one by one (``executemany``) do so at e
 
 import os
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain, repeat
@@ -32,6 +33,8 @@ from homeport.store.base import (
 
 BUSY_S: Final = 5.0
 """For a lock that another process holds; then the batch is tried later."""
+
+RETRY_S: Final = 0.01
 
 PRUNED_AT_ONCE: Final = 5000
 """Rows; the lock is given away in between."""
@@ -57,6 +60,21 @@ _REFUSED: Final = (
 )
 
 
+def _use_wal(db: sqlite3.Connection) -> None:
+    """This statement alone does not wait for a lock (``timeout``), which others hold while several
+    gateways make the file at once. Raises ``sqlite3.Error``."""
+    give_up_at = time.monotonic() + BUSY_S
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() >= give_up_at:
+                raise
+            time.sleep(RETRY_S)
+        else:
+            return
+
+
 class SqliteStore:
     """Follows ``base.Store``."""
 
@@ -78,7 +96,7 @@ class SqliteStore:
         with self._errors():
             # No implicit transactions: they are written out here.
             self._db = sqlite3.connect(self._path, timeout=BUSY_S, isolation_level=None)
-            self._db.execute("PRAGMA journal_mode=WAL")
+            _use_wal(self._db)
             self._db.execute("PRAGMA synchronous=NORMAL")
         try:
             self._migrate()
