@@ -3,7 +3,7 @@
 An engine says in ten lines what one of them says, and never what to do. ``_KNOWN`` is asked row by row,
 so that the cause comes before what followed from it. What no row knows stays as the engine wrote it.
 
-Seen on llama.cpp b11549; the words of vLLM and of CUDA are from their sources and were not seen here.
+Seen on llama.cpp b11549; the words of vLLM and of CUDA were not seen here.
 """
 
 import re
