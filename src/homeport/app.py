@@ -64,6 +64,7 @@ from homeport.server.metrics import Metrics
 from homeport.server.news import News
 from homeport.server.store_metrics import StoreMetrics
 from homeport.server.usage import UsageLog
+from homeport.server.waiting import Waiting
 from homeport.settings import Limits, ModelSettings, Settings
 from homeport.store.choosing import recorder_for
 from homeport.upstream import Client
@@ -171,7 +172,8 @@ class App:
         if self._recorder is not None:
             StoreMetrics(self._recorder, metrics.registry)
             self._recorder.start()
-        self._admin = Admin(self._directory, self._fleet, news, self._reload)
+        self._admin = Admin(self._directory, self._fleet, news, self._reload, metrics.under_way)
+        self._waiting = Waiting(metrics.under_way)
         own_key, elsewhere = keys.new_key(), self._settings.litellm.elsewhere
         internal_key = keys.new_key() if elsewhere is None else elsewhere.internal_key
         gateway = Gateway(
@@ -267,6 +269,7 @@ class App:
         self._background = [
             group.create_task(self._roster.watch()),
             group.create_task(self._reload_when_asked()),
+            group.create_task(self._waiting.watch()),
         ]
         self._begin_to_warm_up(self._roster.wanted_at_start())
         stop = group.create_task(self._stop_asked.wait())

@@ -123,6 +123,19 @@ def test_durations(seconds: float, text: str) -> None:
     assert ps_cmd.duration(seconds) == text
 
 
+@pytest.mark.parametrize(
+    ("row", "text"),
+    [
+        ({}, "-"),
+        ({"oldest_s": None, "prompt_tokens": None}, "-"),
+        ({"oldest_s": 8.2, "prompt_tokens": None}, "8s"),
+        ({"oldest_s": 8.2, "prompt_tokens": 31021, "prompt_read": 8192}, "8s 26%"),
+    ],
+)
+def test_the_oldest_request(row: dict[str, object], text: str) -> None:
+    assert ps_cmd.oldest(row) == text
+
+
 def test_a_reload_in_words() -> None:
     nothing: dict[str, list[str]] = {
         key: [] for key in ("added", "changed", "adjusted", "removed", "settings", "needs_restart")

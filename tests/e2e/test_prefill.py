@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.support.engine import Answer, FakeEngine
-from tests.support.gateway import Gateway
+from tests.support.gateway import POLL_S, Gateway
 
 READ = Answer(
     text="Hello",
@@ -102,3 +103,18 @@ TURNS = [
     {"role": "assistant", "content": "Yes?"},
     {"role": "user", "content": "Go on"},
 ]
+
+
+def test_a_long_wait_is_told_with_how_much_is_read(gateway: Gateway, engine: FakeEngine) -> None:
+    engine.script(Answer(progress=(0, 100, 200, 400), then="stall", at=3))
+    body = {"model": "fake", "stream": True, **PATHS["/v1/messages"]}
+    request = urllib.request.Request(
+        gateway.base_url + "/v1/messages", json.dumps(body).encode(), method="POST"
+    )
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(request, timeout=20):
+        deadline = time.monotonic() + 20
+        while "request.waits" not in gateway.output():
+            assert time.monotonic() < deadline, gateway.output()
+            time.sleep(POLL_S)
+    assert "50 % of 400 tokens" in gateway.output()

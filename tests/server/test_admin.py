@@ -46,7 +46,9 @@ class World:
         ):
             self.fleet.observe(observer)
         self.reloaded: Reloaded | ReloadError = Reloaded(added=("new",))
-        self.admin = Admin(self.directory, self.fleet, self.news, self._reload)
+        self.admin = Admin(
+            self.directory, self.fleet, self.news, self._reload, self.metrics.under_way
+        )
         self.gateway = Gateway(
             server or ServerSettings(),
             self.directory,

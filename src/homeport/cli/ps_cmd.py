@@ -14,6 +14,7 @@ COLUMNS: Final = (
     Column("STATE"),
     Column("IN FLIGHT", 1, is_number=True),
     Column("WAITING", 2, is_number=True),
+    Column("OLDEST", 2, is_number=True),
     Column("MEMORY", 3, is_number=True),
     Column("IDLE", 4, is_number=True),
     Column("CONTEXT", 5, is_number=True),
@@ -32,8 +33,9 @@ COLOURS: Final = {"ready": "32", "starting": "33", "backoff": "31", "failed": "3
 def ps(url: str | None, as_json: bool) -> None:
     """Show what every model is doing.
 
-    MEMORY is what is kept for the engine. IDLE is how long nobody has used it, and behind the slash
-    after how long it is stopped. A star marks the default model.
+    OLDEST is the age of the oldest request, and how much of its prompt is read, while the engine
+    tells. MEMORY is what is kept for the engine. IDLE is how long nobody has used it, and behind the
+    slash after how long it is stopped. A star marks the default model.
     """
     rows = control.find(url).ask("GET", control.MODELS)["models"]
     if as_json:
@@ -65,6 +67,7 @@ def _cells(row: dict[str, Any]) -> Sequence[str]:
         row["state"],
         str(row["in_flight"] or "-"),
         str(row["queued"] or "-"),
+        oldest(row),
         _size(row["reserved_bytes"]),
         _idle(row),
         str(row["context_tokens"] or "-"),
@@ -76,6 +79,14 @@ def _cells(row: dict[str, Any]) -> Sequence[str]:
 def _host(url: str | None) -> str:
     """What of an address tells one server from another."""
     return urlsplit(url).netloc if url else ""
+
+
+def oldest(row: dict[str, Any]) -> str:
+    """Its age, and how much of its prompt is read; an older gateway tells neither."""
+    age, tokens = row.get("oldest_s"), row.get("prompt_tokens")
+    if age is None:
+        return "-"
+    return duration(age) + (f" {100 * row['prompt_read'] // tokens}%" if tokens else "")
 
 
 def _idle(row: dict[str, Any]) -> str:

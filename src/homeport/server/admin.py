@@ -13,7 +13,7 @@ load before the engine has begun to start does not want it any more; a start tha
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -27,6 +27,7 @@ from homeport.runtime.managed import ManagedInstance
 from homeport.runtime.output import Lines
 from homeport.server.directory import Directory
 from homeport.server.http import Http
+from homeport.server.metrics import Outcome
 from homeport.server.news import News
 from homeport.server.overview import Overview, Row
 from homeport.server.progress import Progress
@@ -71,9 +72,16 @@ Reload = Callable[[], Awaitable[Reloaded]]
 
 
 class Admin:
-    def __init__(self, directory: Directory, fleet: Fleet, news: News, reload: Reload) -> None:
+    def __init__(
+        self,
+        directory: Directory,
+        fleet: Fleet,
+        news: News,
+        reload: Reload,
+        under_way: Collection[Outcome] = (),
+    ) -> None:
         self._directory, self._fleet, self._news, self._reload = directory, fleet, news, reload
-        self._overview = Overview(directory, fleet)
+        self._overview = Overview(directory, fleet, under_way)
         self._closing = asyncio.Event()
 
     def close(self) -> None:

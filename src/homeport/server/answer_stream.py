@@ -217,10 +217,11 @@ class AnswerStream:
         return False
 
     def _is_silent(self, translation: StreamTranslation) -> bool:
-        """Whether it is time for a sign of life. Progress is for the log alone."""
+        """Whether it is time for a sign of life. Progress is for us alone, not for the client."""
         if translation.progress is not self._progress:
             self._progress = progress = translation.progress
             if progress is not None:
+                self._outcome.progress = progress
                 told = msgspec.structs.asdict(progress)
                 log.debug("prompt.progress", request=self._http.request_id, **told)
         return time.monotonic() - self._last_sent >= PING_S * 0.9

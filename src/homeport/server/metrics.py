@@ -32,7 +32,7 @@ from prometheus_client.registry import Collector
 
 from homeport.errors import RequestFault
 from homeport.wire.ending import Ending
-from homeport.wire.events import Usage
+from homeport.wire.events import Progress, Usage
 from homeport.wire.rounds import summed
 
 CONTENT_TYPE: Final = b"text/plain; version=0.0.4; charset=utf-8"
@@ -40,7 +40,7 @@ _FIRST_TOKEN_S: Final = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 _DURATION_S: Final = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Outcome:
     """What is known of one request as it goes on. Times are monotonic."""
 
@@ -51,6 +51,8 @@ class Outcome:
     first_sent: float | None = None
     usage: Usage | None = None
     fault: RequestFault | None = None
+    progress: Progress | None = None
+    """How much of the prompt is read, as far as the engine has told."""
     ending: Ending | None = None
     """None where nobody wants to know how the answer ended."""
 
@@ -106,7 +108,8 @@ class Metrics(Collector):
     def __init__(self) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # one more series for each, which nobody asks for
         self.registry = registry = CollectorRegistry()
-        self.in_flight = 0
+        self.under_way: dict[Outcome, None] = {}
+        """Requests that have not ended, the oldest first."""
         self._ended: dict[tuple[str, str, str], int] = defaultdict(int)
         """By dialect, model and outcome."""
         self._series: dict[str, _Series] = defaultdict(_Series)
@@ -151,11 +154,12 @@ class Metrics(Collector):
         )
 
     def begin(self, dialect: str, model: str, *, stream: bool) -> Outcome:
-        self.in_flight += 1
-        return Outcome(dialect, model, stream)
+        outcome = Outcome(dialect, model, stream)
+        self.under_way[outcome] = None
+        return outcome
 
     def end(self, outcome: Outcome, *, status: int, has_left: bool) -> None:
-        self.in_flight -= 1
+        self.under_way.pop(outcome, None)
         ended = "left" if has_left else outcome.fault.kind if outcome.fault else "ok"
         self._ended[outcome.dialect, outcome.model, ended] += 1
         series = self._series[outcome.model]
@@ -182,7 +186,7 @@ class Metrics(Collector):
             requests.add_metric(labels, count)
         yield requests
         yield GaugeMetricFamily(
-            "homeport_requests_in_flight", "Requests leased and not finished", self.in_flight
+            "homeport_requests_in_flight", "Requests leased and not finished", len(self.under_way)
         )
         yield from self._by_model()
         prefill = GaugeMetricFamily(

@@ -1,6 +1,7 @@
 """What every model is doing now, as rows: for ``homeport ps``, ``/admin/models`` and dashboards."""
 
 import time
+from collections.abc import Collection
 from urllib.parse import urlsplit
 
 import msgspec
@@ -15,6 +16,8 @@ from homeport.runtime.instance import Instance
 from homeport.runtime.managed import ManagedInstance
 from homeport.runtime.remote import RemoteInstance
 from homeport.server.directory import Directory
+from homeport.server.metrics import Outcome
+from homeport.server.waiting import is_waiting
 from homeport.settings import ModelSettings
 
 
@@ -28,6 +31,11 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     state: State
     in_flight: int
     queued: int = 0
+    oldest_s: float | None = None
+    """For so long the oldest request under way has been here."""
+    prompt_tokens: int | None = None
+    prompt_read: int | None = None
+    """How long its prompt is and how much of it is read, while the engine tells."""
     context_tokens: int | None = None
     reserved_bytes: int | None = None
     port: int | None = None
@@ -49,8 +57,10 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 class Overview:
     """Looks; changes nothing."""
 
-    def __init__(self, directory: Directory, fleet: Fleet) -> None:
-        self._directory, self._fleet = directory, fleet
+    def __init__(
+        self, directory: Directory, fleet: Fleet, under_way: Collection[Outcome] = ()
+    ) -> None:
+        self._directory, self._fleet, self._under_way = directory, fleet, under_way
 
     def rows(self) -> list[Row]:
         """In the order of the catalog; last, where it runs beside us, LiteLLM."""
@@ -66,8 +76,22 @@ class Overview:
             raise ClientError("not_found", f"{entry.id} has been taken out of the configuration")
         is_default = self._directory.catalog.default == entry.id
         if isinstance(instance, ManagedInstance):
-            return self._ours(entry, instance, is_default=is_default)
-        return _elsewhere(entry, instance, is_default=is_default)
+            row = self._ours(entry, instance, is_default=is_default)
+        else:
+            row = _elsewhere(entry, instance, is_default=is_default)
+        return self._with_oldest(row)
+
+    def _with_oldest(self, row: Row) -> Row:
+        oldest = next((it for it in self._under_way if it.model == row.id), None)
+        if oldest is None:
+            return row
+        progress = oldest.progress if is_waiting(oldest) else None
+        return msgspec.structs.replace(
+            row,
+            oldest_s=_ago(oldest.began, time.monotonic()),
+            prompt_tokens=progress.total if progress is not None else None,
+            prompt_read=progress.processed if progress is not None else None,
+        )
 
     def _ours(self, entry: Entry, instance: ManagedInstance, *, is_default: bool) -> Row:
         model, endpoint, now = instance.model, instance.endpoint, time.monotonic()
