@@ -198,11 +198,13 @@ def test_one_that_dies_at_once_shows_why(home: Home, monkeypatch: pytest.MonkeyP
     home.file.rename(home.file.with_suffix(".away"))  # so that it is started a second time
     (home.systemd.folder / "pid").rename(home.systemd.folder / "first")
     monkeypatch.setattr(nearby, "refuse_taken", lambda port, places: None)
-    with pytest.raises(StackError, match="systemd: exit-code, status 2") as refused:
-        home.start()
-    assert any("a homeport runs on" in line for line in refused.value.said)
-    assert not home.unit().was_started
-    (home.systemd.folder / "first").replace(home.systemd.folder / "pid")
+    try:
+        with pytest.raises(StackError, match="systemd: exit-code, status 2") as refused:
+            home.start()
+        assert any("a homeport runs on" in line for line in refused.value.said)
+        assert not home.unit().was_started
+    finally:  # the fixture ends the one whose pid stands there
+        (home.systemd.folder / "first").replace(home.systemd.folder / "pid")
     assert answers.why_silent(url) == "", "the other one is none of its business"
 
 
