@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from homeport.outgoing import FLUSH_BYTES, MOST, Outgoing, Turn
+from homeport.outgoing import FLUSH_BYTES, MOST, Outgoing, Unsent
 
 
 class Wires:
@@ -15,11 +15,11 @@ class Wires:
 
     def __init__(self) -> None:
         self.told: list[tuple[str, str]] = []
-        self.turn = Turn()
+        self.unsent = Unsent()
 
     def out(self, name: str) -> tuple[Outgoing, Wire]:
         wire = Wire(self.told, name)
-        return Outgoing(wire, self.turn, asyncio.get_running_loop()), wire
+        return Outgoing(wire, self.unsent, asyncio.get_running_loop()), wire
 
 
 class Wire(asyncio.Transport):

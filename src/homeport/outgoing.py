@@ -28,16 +28,16 @@ MOST: Final = 8
 """More save little, and the first one waits for the last: some 0.1 ms for each."""
 
 
-class Turn:
+class Unsent:
     """Who has something to send at the end of a loop's turn: one for all connections of a kind."""
 
     def __init__(self) -> None:
         self.due: list[Outgoing] = []
 
     def __repr__(self) -> str:
-        return f"<Turn due={len(self.due)}>"
+        return f"<Unsent due={len(self.due)}>"
 
-    def end(self) -> None:
+    def send(self) -> None:
         due, self.due = self.due, []
         for outgoing in due:
             try:
@@ -49,12 +49,12 @@ class Turn:
 class Outgoing:
     """The writing side of one transport."""
 
-    __slots__ = ("_chunks", "_loop", "_size", "_transport", "_turn")
+    __slots__ = ("_chunks", "_loop", "_size", "_transport", "_unsent")
 
     def __init__(
-        self, transport: asyncio.WriteTransport, turn: Turn, loop: asyncio.AbstractEventLoop
+        self, transport: asyncio.WriteTransport, unsent: Unsent, loop: asyncio.AbstractEventLoop
     ) -> None:
-        self._transport, self._turn, self._loop = transport, turn, loop
+        self._transport, self._unsent, self._loop = transport, unsent, loop
         self._chunks: list[bytes] = []
         self._size = 0
 
@@ -63,12 +63,12 @@ class Outgoing:
 
     def write(self, data: bytes) -> None:
         if not self._chunks:
-            turn = self._turn
-            if len(turn.due) >= MOST:
-                turn.end()
-            if not turn.due:
-                self._loop.call_soon(turn.end)
-            turn.due.append(self)
+            unsent = self._unsent
+            if len(unsent.due) >= MOST:
+                unsent.send()
+            if not unsent.due:
+                self._loop.call_soon(unsent.send)
+            unsent.due.append(self)
         self._chunks.append(data)
         self._size += len(data)
         if self._size > FLUSH_BYTES:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from types import SimpleNamespace
 from typing import Any
 
-from homeport.outgoing import Turn
+from homeport.outgoing import Unsent
 from homeport.server.http import Line
 from homeport.server.protocol import Connection
 
@@ -69,7 +69,7 @@ class Client:
         config = SimpleNamespace(loaded_app=app, timeout_keep_alive=keep_alive_s)
         state = SimpleNamespace(connections=self.connections, tasks=self.tasks)
         self.wire = Wire()
-        self.connection = Connection(config, state, turn=Turn())
+        self.connection = Connection(config, state, unsent=Unsent())
         self.wire.on_close = self.leave
         self.connection.connection_made(self.wire)
 

@@ -15,7 +15,7 @@ import uvicorn
 
 from homeport.config import load
 from homeport.errors import ConfigError
-from homeport.outgoing import Turn
+from homeport.outgoing import Unsent
 from homeport.runtime import running
 from homeport.server.protocol import Connection
 
@@ -79,7 +79,7 @@ class Listener:
         self._sock = sock
         config = uvicorn.Config(
             app,
-            http=cast(Any, functools.partial(Connection, turn=Turn())),
+            http=cast(Any, functools.partial(Connection, unsent=Unsent())),
             ws="none",
             lifespan="off",
             log_config=None,

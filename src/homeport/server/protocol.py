@@ -26,7 +26,7 @@ from urllib.parse import unquote
 
 import httptools
 
-from homeport.outgoing import Outgoing, Turn
+from homeport.outgoing import Outgoing, Unsent
 from homeport.server.exchange import Application, Exchange, refusal
 from homeport.server.http import LINE, Scope
 
@@ -53,7 +53,7 @@ class Connection(asyncio.Protocol):
         app_state: Any = None,
         _loop: asyncio.AbstractEventLoop | None = None,
         *,
-        turn: Turn,
+        unsent: Unsent,
     ) -> None:
         self._app: Application = config.loaded_app
         self._keep_alive_s: float = config.timeout_keep_alive
@@ -62,7 +62,7 @@ class Connection(asyncio.Protocol):
         self.loop = _loop or asyncio.get_running_loop()
         self._parser: Any = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport
-        self._turn = turn
+        self._unsent = unsent
         self._out: Outgoing
         self._timer: asyncio.TimerHandle
         self._seen_at = 0.0
@@ -91,7 +91,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
-        self._out = Outgoing(self._transport, self._turn, self.loop)
+        self._out = Outgoing(self._transport, self._unsent, self.loop)
         self._connections.add(self)
         self._seen_at = self.loop.time()
         self._timer = self.loop.call_later(self._keep_alive_s, self._look_around)

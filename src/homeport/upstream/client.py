@@ -15,7 +15,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from homeport.errors import UpstreamError
-from homeport.outgoing import Turn
+from homeport.outgoing import Unsent
 from homeport.upstream.connection import Connection, LostError, Sink, StaleError
 
 MAX_IDLE = 64
@@ -152,7 +152,7 @@ class Client:
     ) -> None:
         self.set_timeouts(connect_timeout_s=connect_timeout_s, idle_timeout_s=idle_timeout_s)
         self._keep_alive_s = keep_alive_s
-        self.turn = Turn()
+        self.unsent = Unsent()
         self._idle: dict[tuple[str, int, bool], list[Connection]] = {}
         self._open: set[Connection] = set()
         self._tls: ssl.SSLContext | None = None

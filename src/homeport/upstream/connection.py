@@ -16,7 +16,7 @@ from typing import Any, Protocol, cast
 import httptools
 
 from homeport.errors import UpstreamError
-from homeport.outgoing import Outgoing, Turn
+from homeport.outgoing import Outgoing, Unsent
 
 PAUSE_BYTES = 256 * 1024
 """Unread bytes at which reading pauses. uvicorn's own high-water mark is 64 KiB."""
@@ -49,7 +49,7 @@ class Pool(Protocol):
     idle_timeout_s: float
     tick_s: float
     """After this much silence ``read`` returns ``None``."""
-    turn: Turn
+    unsent: Unsent
 
     def keep(self, connection: "Connection") -> None: ...
 
@@ -93,7 +93,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
-        self._out = Outgoing(self._transport, self._pool.turn, self._loop)
+        self._out = Outgoing(self._transport, self._pool.unsent, self._loop)
 
     def data_received(self, data: bytes) -> None:
         self._seen_at = self.heard_at = self._loop.time()
